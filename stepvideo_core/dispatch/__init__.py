@@ -1,0 +1,22 @@
+"""Choosing implementations: registry, policy, plan."""
+
+from stepvideo_core.dispatch.device import select_device
+from stepvideo_core.dispatch.plan import Choice, DispatchPlan
+from stepvideo_core.dispatch.policy import DispatchPolicy, OpOverride
+from stepvideo_core.dispatch.registry import ANY_DEVICE, AUTO, COMPOSED, Backend, BackendRegistry
+from stepvideo_core.dispatch.shadow import ShadowMonitor, ShadowRecord
+
+__all__ = [
+    "ANY_DEVICE",
+    "AUTO",
+    "COMPOSED",
+    "Backend",
+    "BackendRegistry",
+    "Choice",
+    "DispatchPlan",
+    "DispatchPolicy",
+    "OpOverride",
+    "ShadowMonitor",
+    "ShadowRecord",
+    "select_device",
+]
