@@ -1,0 +1,1 @@
+"""The pure-torch backend: what each operator means, and fast variants for any device."""
