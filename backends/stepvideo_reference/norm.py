@@ -1,4 +1,4 @@
-"""RMSNorm and GroupNorm + SiLU: the meaning, and torch's own kernels."""
+"""RMSNorm and GroupNorm + SiLU: the meaning, and a cache-sized variant."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stepvideo_core.ops import GROUP_NORM_SILU, RMS_NORM, OpImpl, Site
+from stepvideo_core.ops import GROUP_NORM_SILU, RMS_NORM, OpImpl
 from stepvideo_reference.precision import wide
 
 
@@ -41,7 +41,7 @@ def eager_group_norm_silu(
     return F.pad(out, (0, 0, 0, 0, front_frames, 0)).to(x_BCTHW.dtype)
 
 
-def native_group_norm_silu(
+def framewise_group_norm_silu(
     x_BCTHW: Tensor,
     weight_C: Tensor,
     bias_C: Tensor,
@@ -51,39 +51,31 @@ def native_group_norm_silu(
     silu: bool,
     front_frames: int,
 ) -> Tensor:
-    """torch's GroupNorm kernel, SiLU in place, written once into a buffer with the front frames.
+    """torch's GroupNorm kernel on one frame at a time, channels innermost.
 
-    One frame (or the chunk, when statistics span it) is normalised at a time, so that the
-    intermediate stays in the cache instead of doubling the activation.
+    A frame stays in the cache between the norm, the SiLU and the one write of the result, and its
+    float32 copy costs nothing; doing the whole chunk at once took 2-5 x as long (2 CPU threads,
+    64 channels, 20 frames of 128 x 128). Statistics over the chunk need the chunk at once.
     """
     batch, channels, frames, height, width = x_BCTHW.shape
-    out = x_BCTHW.new_empty((batch, channels, front_frames + frames, height, width))
-    out[:, :, :front_frames] = 0
-    if per_frame:
-        for frame in range(frames):
-            normed = F.group_norm(x_BCTHW[:, :, frame], num_groups, weight_C, bias_C, eps)
-            out[:, :, front_frames + frame] = F.silu(normed, inplace=True) if silu else normed
-    else:
-        normed = F.group_norm(x_BCTHW, num_groups, weight_C, bias_C, eps)
-        out[:, :, front_frames:] = F.silu(normed, inplace=True) if silu else normed
-    return out
-
-
-def _native_why_not(site: Site) -> list[str]:
-    if site.dtype in (torch.bfloat16, torch.float16):
-        name = str(site.dtype).removeprefix("torch.")
-        return [f"it rounds to {name} between the norm and the SiLU"]
-    return []
+    weight, bias = wide(weight_C), wide(bias_C)
+    out_BTHWC = x_BCTHW.new_empty((batch, front_frames + frames, height, width, channels))
+    out_BTHWC[:, :front_frames] = 0
+    out_BCTHW = out_BTHWC.permute(0, 4, 1, 2, 3)
+    step = 1 if per_frame else frames
+    for first in range(0, frames, step):
+        part = x_BCTHW[:, :, first : first + step]
+        part = wide(part.squeeze(2) if per_frame else part)
+        normed = F.group_norm(part, num_groups, weight, bias, eps)
+        if silu:
+            normed = F.silu(normed, inplace=True)
+        place = out_BCTHW[:, :, front_frames + first : front_frames + first + step]
+        place.copy_(normed.unsqueeze(2) if per_frame else normed)
+    return out_BCTHW
 
 
 IMPLS = (
     OpImpl(op=RMS_NORM, name="eager", fn=eager_rms_norm),
     OpImpl(op=GROUP_NORM_SILU, name="eager", fn=eager_group_norm_silu),
-    OpImpl(
-        op=GROUP_NORM_SILU,
-        name="native",
-        fn=native_group_norm_silu,
-        rank=10,
-        why_not=_native_why_not,
-    ),
+    OpImpl(op=GROUP_NORM_SILU, name="framewise", fn=framewise_group_norm_silu, rank=10),
 )
