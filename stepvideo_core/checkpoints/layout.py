@@ -11,18 +11,25 @@ stepvideo.json: ours and optional; sampling defaults that travel with a model
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
+from stepvideo_core.checkpoints.configs import (
+    ComponentConfig,
+    checked_fields,
+    read_clip_config,
+    read_step_llm_config,
+    read_transformer_config,
+    read_vae_config,
+)
 from stepvideo_core.checkpoints.files import read_json
 from stepvideo_core.checkpoints.sources import (
     SafetensorsSource,
     TorchFileSource,
     WeightSource,
-    find_safetensors,
+    scan_safetensors,
 )
 from stepvideo_core.config import (
     T2V_SAMPLING,
@@ -34,8 +41,8 @@ from stepvideo_core.config import (
     ModelConfig,
     SamplingDefaults,
     StepLLMConfig,
+    Task,
     TransformerConfig,
-    VAECoderConfig,
     VAEConfig,
 )
 from stepvideo_core.errors import CheckpointError
@@ -43,7 +50,10 @@ from stepvideo_core.errors import CheckpointError
 ComponentName = Literal["step_llm", "clip", "transformer", "vae"]
 COMPONENTS: tuple[ComponentName, ...] = get_args(ComponentName)
 
-_C = TypeVar("_C")
+VAE_V2_FILE, VAE_V1_FILE = "vae_v2.safetensors", "vae.safetensors"
+TURBO_PRESET = "t2v-turbo"
+SETTINGS_FORMAT = 1
+"""The `format` of `stepvideo.json`."""
 
 
 @dataclass(frozen=True)
@@ -70,85 +80,133 @@ class CheckpointLayout:
 
     @property
     def vae_path(self) -> Path:
-        """The version 2 weights if they are there, else version 1."""
-        v2, v1 = (self.root / "vae" / name for name in ("vae_v2.safetensors", "vae.safetensors"))
-        if v2.is_file():
-            return v2
-        if v1.is_file():
-            return v1
-        raise CheckpointError(f"{v2} is missing, and so is {v1.name}")
+        """The version 2 weights if they are there, else version 1; CheckpointError if neither."""
+        return self.files("vae")[0]
 
     def files(self, component: ComponentName) -> list[Path]:
         """The weight files of a component; CheckpointError names what is missing."""
-        if component == "transformer":
-            return find_safetensors(self.root / "transformer", "diffusion_pytorch_model")
-        if component == "step_llm":
-            return find_safetensors(self.root / "step_llm", "model")
-        if component == "vae":
-            return [self.vae_path]
-        return [self.root / "hunyuan_clip" / "clip_text_encoder" / "pytorch_model.bin"]
+        files, problem = self.scan(component)
+        if problem is not None:
+            raise CheckpointError(problem)
+        return files
 
-    def open(self, component: ComponentName) -> WeightSource:
-        """The tensors of a component, memory-mapped."""
-        files = self.files(component)
+    def scan(self, component: ComponentName) -> tuple[list[Path], str | None]:
+        """The weight files of a component that are there, and what is missing, if anything."""
+        if component == "transformer":
+            return scan_safetensors(self.root / "transformer", "diffusion_pytorch_model")
+        if component == "step_llm":
+            return scan_safetensors(self.root / "step_llm", "model")
+        if component == "vae":
+            v2, v1 = (self.root / "vae" / name for name in (VAE_V2_FILE, VAE_V1_FILE))
+            found = [path for path in (v2, v1) if path.is_file()]
+            return found[:1], None if found else f"{v2} is missing, and so is {v1.name}"
+        path = self.root / "hunyuan_clip" / "clip_text_encoder" / "pytorch_model.bin"
+        return ([path], None) if path.is_file() else ([], f"{path} is missing")
+
+    def open(self, component: ComponentName, files: list[Path] | None = None) -> WeightSource:
+        """The tensors of a component, memory-mapped; `files` restricts them to some of its files.
+
+        Raises CheckpointError for a missing or broken file.
+        """
+        if files is None:
+            files = self.files(component)
         return TorchFileSource(files[0]) if component == "clip" else SafetensorsSource(files)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """`stepvideo.json`, empty for an official checkpoint."""
-        path = self.root / "stepvideo.json"
-        return read_json(path) if path.is_file() else {}
+        """`stepvideo.json`, empty for an official checkpoint.
+
+        format, preset and trained say what wrote the checkpoint, sampling overrides defaults;
+        anything else is a note.
+        """
+        path = self.settings_path
+        if not path.is_file():
+            return {}
+        settings = read_json(path)
+        if settings.get("format", SETTINGS_FORMAT) != SETTINGS_FORMAT:
+            raise CheckpointError(
+                f"{path} has format {settings['format']!r}, but this version of stepvideo reads "
+                f"format {SETTINGS_FORMAT}; install a newer one"
+            )
+        for key, like, wanted in (("trained", True, "true or false"), ("preset", "", "a text")):
+            if type(settings.get(key, like)) is not type(like):
+                raise CheckpointError(f"{path}: {key} is {settings[key]!r}, but must be {wanted}")
+        return settings
+
+    @property
+    def settings_path(self) -> Path:
+        return self.root / "stepvideo.json"
 
     @property
     def is_trained(self) -> bool:
         return bool(self.settings.get("trained", True))
 
+    @property
+    def is_turbo(self) -> bool:
+        """Whether this is the distilled model, which differs in nothing but weights and name.
+
+        `stepvideo.json` decides if it names a preset, else the folder's name.
+        """
+        preset = self.settings.get("preset")
+        if preset is not None:
+            return bool(preset == TURBO_PRESET)
+        return "turbo" in self.root.resolve().name.lower()
+
     @cached_property
     def config(self) -> ModelConfig:
-        """Sizes of all models and the sampling defaults, read from the config files."""
-        self._check_index_and_scheduler()
-        transformer = read_transformer_config(self.root / "transformer" / "config.json")
-        vae = self._vae_config()
-        if vae.z_channels != transformer.in_channels:
-            raise CheckpointError(
-                f"{self.root}: the transformer denoises {transformer.in_channels} latent channels "
-                f"but {self.vae_path.name} decodes {vae.z_channels}"
-            )
-        step_llm = _read_config(self.root / "step_llm" / "config.json", StepLLMConfig)
-        clip = _read_config(
-            self.root / "hunyuan_clip" / "clip_text_encoder" / "config.json", ClipConfig
-        )
-        widths = (step_llm.hidden_size, clip.hidden_size)
-        if widths != transformer.caption_channels:
-            raise CheckpointError(
-                f"{self.root}: the text encoders give widths {widths} but the transformer reads "
-                f"{transformer.caption_channels}"
-            )
-        return ModelConfig(
-            transformer=transformer,
-            vae=vae,
-            step_llm=step_llm,
-            clip=clip,
-            sampling=self._sampling_defaults(transformer),
-        )
+        """Sizes of all models and the sampling defaults, read from the config files.
 
-    def _vae_config(self) -> VAEConfig:
+        Raises CheckpointError for a broken file, and for files that do not fit one another.
+        """
+        self.check_index_and_scheduler()
+        config = ModelConfig(
+            transformer=self.transformer_config,
+            vae=self.vae_config,
+            step_llm=self.step_llm_config,
+            clip=self.clip_config,
+            sampling=self.sampling_defaults(self.transformer_config.task),
+        )
+        found = contradictions(config.transformer, config.vae, config.step_llm, config.clip)
+        if found:
+            raise CheckpointError(f"{self.root}: {'; '.join(found)}")
+        return config
+
+    @cached_property
+    def transformer_config(self) -> TransformerConfig:
+        return read_transformer_config(self.root / "transformer" / "config.json")
+
+    @cached_property
+    def vae_config(self) -> VAEConfig:
+        """From `vae/config.json` if there is one, else by the name of the weights."""
         path = self.root / "vae" / "config.json"
         if path.is_file():
             return read_vae_config(path)
-        return VAE_V2 if self.vae_path.name == "vae_v2.safetensors" else VAE_V1
+        return VAE_V2 if self.vae_path.name == VAE_V2_FILE else VAE_V1
 
-    def _sampling_defaults(self, transformer: TransformerConfig) -> SamplingDefaults:
-        defaults = T2V_SAMPLING
-        if transformer.task == "image-to-video":
-            defaults = TI2V_SAMPLING
-        elif "turbo" in self.root.resolve().name.lower():
-            # The distilled model differs in nothing but its weights, and its name.
-            defaults = TURBO_SAMPLING
+    @cached_property
+    def step_llm_config(self) -> StepLLMConfig:
+        return read_step_llm_config(self.root / "step_llm" / "config.json")
+
+    @cached_property
+    def clip_config(self) -> ClipConfig:
+        return read_clip_config(self.root / "hunyuan_clip" / "clip_text_encoder" / "config.json")
+
+    def component_config(self, component: ComponentName) -> ComponentConfig:
+        """The sizes of one model; CheckpointError if its config file is missing or broken."""
+        if component == "transformer":
+            return self.transformer_config
+        if component == "vae":
+            return self.vae_config
+        return self.step_llm_config if component == "step_llm" else self.clip_config
+
+    def sampling_defaults(self, task: Task) -> SamplingDefaults:
+        """The task's defaults with what `stepvideo.json` overrides."""
+        defaults = base_sampling(task, turbo=self.is_turbo)
         given = self.settings.get("sampling", {})
-        return replace(defaults, **_checked_fields(self.root / "stepvideo.json", given, defaults))
+        return replace(defaults, **checked_fields(self.settings_path, given, defaults))
 
-    def _check_index_and_scheduler(self) -> None:
+    def check_index_and_scheduler(self) -> None:
+        """CheckpointError if the checkpoint says that it is another pipeline or sampler."""
         index = self.root / "model_index.json"
         if index.is_file():
             name = read_json(index).get("_class_name")
@@ -165,105 +223,31 @@ class CheckpointLayout:
                 )
 
 
-def read_transformer_config(path: Path) -> TransformerConfig:
-    """`transformer/config.json`, with the official class defaults for absent fields."""
-    values = read_json(path)
-    if values.get("norm_elementwise_affine"):
-        raise CheckpointError(f"{path}: norm_elementwise_affine true is not supported")
-    return _read_config(path, TransformerConfig)
+def base_sampling(task: Task, *, turbo: bool) -> SamplingDefaults:
+    """The defaults of a task before a checkpoint overrides any."""
+    if task == "image-to-video":
+        return TI2V_SAMPLING
+    return TURBO_SAMPLING if turbo else T2V_SAMPLING
 
 
-def read_vae_config(path: Path) -> VAEConfig:
-    """`vae/config.json`: the sizes of a VAE that is not one of the two official ones."""
-    values = read_json(path)
-    version = values.get("version", 2)
-    if version not in (1, 2):
-        raise CheckpointError(f"{path}: version {version!r} is neither 1 nor 2")
-    base = VAE_V2 if version == 2 else VAE_V1
-    plain = {
-        key: values[key]
-        for key in ("z_channels", "num_res_blocks", "in_channels", "out_channels")
-        if key in values
-    }
-    return replace(
-        base,
-        **_checked_fields(path, plain, base),
-        encoder=_coder(path, values, "encoder", "down_sampling_layer", base.encoder),
-        decoder=_coder(path, values, "decoder", "temporal_up_layers", base.decoder),
-    )
-
-
-def vae_config_json(config: VAEConfig) -> dict[str, Any]:
-    """The `vae/config.json` that `read_vae_config` reads back."""
-    return {
-        "version": config.version,
-        "z_channels": config.z_channels,
-        "num_res_blocks": config.num_res_blocks,
-        "in_channels": config.in_channels,
-        "out_channels": config.out_channels,
-        "encoder": {
-            "ch": config.encoder.channels,
-            "ch_mult": list(config.encoder.multipliers),
-            "down_sampling_layer": list(config.encoder.temporal_levels),
-        },
-        "decoder": {
-            "ch": config.decoder.channels,
-            "ch_mult": list(config.decoder.multipliers),
-            "temporal_up_layers": list(config.decoder.temporal_levels),
-        },
-    }
-
-
-def _coder(
-    path: Path, values: dict[str, Any], name: str, levels_key: str, base: VAECoderConfig
-) -> VAECoderConfig:
-    given = values.get(name, {})
-    if not isinstance(given, dict):
-        raise CheckpointError(f"{path}: {name} must be an object")
-    renamed = {
-        ours: given[theirs]
-        for ours, theirs in (
-            ("channels", "ch"),
-            ("multipliers", "ch_mult"),
-            ("temporal_levels", levels_key),
+def contradictions(
+    transformer: TransformerConfig | None,
+    vae: VAEConfig | None,
+    step_llm: StepLLMConfig | None,
+    clip: ClipConfig | None,
+) -> list[str]:
+    """Where models of these sizes do not fit together, as sentences; None is not compared."""
+    found = []
+    if transformer and vae and transformer.in_channels != vae.z_channels:
+        found.append(
+            f"the transformer denoises {transformer.in_channels} latent channels (in_channels) but "
+            f"the VAE has {vae.z_channels} (z_channels)"
         )
-        if theirs in given
-    }
-    return replace(base, **_checked_fields(path, renamed, base))
-
-
-def _read_config(path: Path, kind: Callable[[], _C]) -> _C:
-    default = kind()
-    values = read_json(path)
-    names = {field.name for field in fields(default)}  # type: ignore[arg-type]
-    given = {key: value for key, value in values.items() if key in names}
-    try:
-        return replace(default, **_checked_fields(path, given, default))  # type: ignore[type-var]
-    except ValueError as error:
-        raise CheckpointError(f"{path}: {error}") from None
-
-
-def _checked_fields(path: Path, given: Any, default: object) -> dict[str, Any]:
-    """The given values, each of the type that the default has; lists become tuples of integers."""
-    if not isinstance(given, dict):
-        raise CheckpointError(f"{path}: expected an object, found {given!r}")
-    checked: dict[str, Any] = {}
-    for key, value in given.items():
-        if not hasattr(default, key):
-            raise CheckpointError(f"{path}: unknown setting {key!r}")
-        like = getattr(default, key)
-        if isinstance(like, tuple):
-            fits = isinstance(value, list) and all(type(item) is int for item in value)
-            value = tuple(value) if fits else value
-        elif isinstance(like, float):
-            fits = type(value) in (int, float)
-        else:
-            fits = type(value) is type(like)
-            if type(like) is int:
-                fits = fits and value >= 0
-        if not fits:
-            raise CheckpointError(
-                f"{path}: {key} is {value!r}, which is no {type(like).__name__} like {like!r}"
+    for index, (name, encoder) in enumerate((("Step-LLM", step_llm), ("Hunyuan-CLIP", clip))):
+        if transformer and encoder and encoder.hidden_size != transformer.caption_channels[index]:
+            found.append(
+                f"{name} gives text states of width {encoder.hidden_size} (hidden_size) but the "
+                f"transformer reads {transformer.caption_channels[index]} "
+                f"(caption_channels[{index}])"
             )
-        checked[key] = value
-    return checked
+    return found

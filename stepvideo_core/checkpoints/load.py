@@ -50,6 +50,13 @@ KEY_MAPS: dict[ComponentName, KeyMap] = {
 }
 
 
+def file_key(component: ComponentName, key: str) -> str:
+    """The official name, in a file, of a module's key: what KEY_MAPS leads back from."""
+    if component == "vae" and key.startswith("decoder.conv_out.conv."):
+        return "decoder.conv_out." + key.removeprefix("decoder.conv_out.conv.")
+    return key
+
+
 @dataclass(frozen=True)
 class Comparison:
     """How a source fits a module, by module key (missing, wrong) or file key (extra, unused)."""
@@ -120,23 +127,31 @@ def load_weights(
 
 def _complaint(comparison: Comparison, source: WeightSource) -> str:
     files = sorted({str(info.file) for info in source.infos.values()})
-    where = files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more files"
-    parts = []
-    if comparison.missing:
-        parts.append(f"{_listed(comparison.missing)} missing")
-    if comparison.extra:
-        shown = [f"{key} (in {source.infos[key].file.name})" for key in comparison.extra]
-        parts.append(f"{_listed(shown)} unexpected")
-    if comparison.wrong_shape:
-        shown = [
-            f"{key} (in {source.infos[key].file.name}) is {list(found)} but must be {list(wanted)}"
-            for key, found, wanted in comparison.wrong_shape
-        ]
-        parts.append(f"wrong shape: {_listed(shown)}")
+    where = files[0] if files else "an empty file"
+    if len(files) > 1:
+        where += f" and {len(files) - 1} more files"
     return (
-        f"{where} does not fit the model that its config describes: {'; '.join(parts)}. "
+        f"{where} does not fit the model that its config describes: "
+        f"{'; '.join(complaints(comparison, source.infos))}. "
         "Check the config, or download the file again"
     )
+
+
+def complaints(comparison: Comparison, infos: Mapping[str, TensorInfo]) -> list[str]:
+    """What does not fit, one text per kind of mismatch, each with its first few tensors."""
+    found = []
+    if comparison.missing:
+        found.append(f"{_listed(comparison.missing)} missing")
+    if comparison.extra:
+        shown = [f"{key} (in {infos[key].file.name})" for key in comparison.extra]
+        found.append(f"{_listed(shown)} unexpected")
+    if comparison.wrong_shape:
+        shown = [
+            f"{key} (in {infos[key].file.name}) is {list(have)} but must be {list(wanted)}"
+            for key, have, wanted in comparison.wrong_shape
+        ]
+        found.append(f"wrong shape: {_listed(shown)}")
+    return found
 
 
 def _listed(items: tuple[str, ...] | list[str]) -> str:

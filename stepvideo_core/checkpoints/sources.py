@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from stepvideo_core.checkpoints.files import read_json
-from stepvideo_core.errors import CheckpointError
+from stepvideo_core.errors import CheckpointError, NotEnoughMemory
 
 _DTYPES = {
     "F64": torch.float64,
@@ -70,7 +70,8 @@ class SafetensorsSource:
     """The tensors of some safetensors files."""
 
     def __init__(self, files: list[Path]) -> None:
-        """Raises CheckpointError for a missing, truncated or foreign file, or a doubled key."""
+        """Raises CheckpointError for a missing, truncated or foreign file, or a doubled key;
+        NotEnoughMemory if the system refuses to map a file of this size."""
         self._files = {path: _open(path) for path in files}
         self._infos: dict[str, TensorInfo] = {}
         for path, handle in self._files.items():
@@ -106,6 +107,12 @@ def _open(path: Path):  # type: ignore[no-untyped-def]
         raise CheckpointError(
             f"{path} is not a complete safetensors file ({error}); download it again"
         ) from error
+    except MemoryError as error:
+        # Linux counts a writable private map in full, though its pages stay on disk.
+        raise NotEnoughMemory(
+            f"{path} cannot be mapped: the system grants no address space of "
+            f"{path.stat().st_size / 1e9:.1f} GB; raise `ulimit -v` or add swap space"
+        ) from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
@@ -127,10 +134,17 @@ class TorchFileSource:
                 f"{path} is truncated, or holds objects other than tensors, which would run code "
                 "when read and is refused"
             ) from error
-        except (RuntimeError, EOFError, OSError, ValueError) as error:
-            raise CheckpointError(f"{path} is not a readable torch file: {error}") from error
-        if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
-            raise CheckpointError(f"{path} does not hold a dictionary of tensors")
+        # A damaged file makes torch's reader fail in a dozen ways, KeyError and AssertionError
+        # among them; whatever it is, the file cannot be read.
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} is not a readable torch file ({type(error).__name__}: {error}); download "
+                "it again"
+            ) from error
+        if not isinstance(state, dict) or not all(
+            isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
+        ):
+            raise CheckpointError(f"{path} does not hold a dictionary of named tensors")
         self._state: dict[str, Tensor] = state
         self._infos = {
             key: TensorInfo(tuple(tensor.shape), tensor.dtype, path)
@@ -145,28 +159,42 @@ class TorchFileSource:
         return self._state[key]
 
 
-def find_safetensors(folder: Path, stem: str) -> list[Path]:
-    """The files of `stem.safetensors` or of the shards that `stem.safetensors.index.json` lists.
+def scan_safetensors(folder: Path, stem: str) -> tuple[list[Path], str | None]:
+    """The files of `stem.safetensors`, or the shards that `stem.safetensors.index.json` lists.
 
-    Raises CheckpointError if there is neither, or if a listed shard is not there.
+    Returns those that are there, and what is wrong with them as a set, if anything.
     """
     index = folder / f"{stem}.safetensors.index.json"
+    single = folder / f"{stem}.safetensors"
     if not index.is_file():
-        single = folder / f"{stem}.safetensors"
         if single.is_file():
-            return [single]
+            return [single], None
         shards = sorted(folder.glob(f"{stem}-*.safetensors"))
         if shards:
-            raise CheckpointError(f"{index} is missing, though {len(shards)} of its shards exist")
-        raise CheckpointError(f"{single} is missing, and so is {index.name}")
+            return shards, (
+                f"{index} is missing, though {len(shards)} of its shards exist; download it again"
+            )
+        return [], f"{single} is missing, and so is {index.name}"
+    try:
+        names = _shard_names(index)
+    except CheckpointError as error:
+        return sorted(folder.glob(f"{stem}-*.safetensors")), str(error)
+    missing = [name for name in names if not (folder / name).is_file()]
+    present = [folder / name for name in names if name not in missing]
+    if not missing:
+        return present, None
+    return present, (
+        f"{len(missing)} of {len(names)} shards are missing in {folder}: "
+        f"{', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}; download them"
+    )
+
+
+def _shard_names(index: Path) -> list[str]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index} has no weight_map")
-    names = sorted({str(name) for name in weight_map.values()})
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{len(missing)} of {len(names)} shards are missing in {folder}: "
-            f"{', '.join(missing[:4])}{', ...' if len(missing) > 4 else ''}"
-        )
-    return [folder / name for name in names]
+        raise CheckpointError(f"{index} has no weight_map; download it again")
+    for name in weight_map.values():
+        # Shards lie beside their index; a path would let a downloaded file name any other.
+        if not isinstance(name, str) or not name or Path(name).name != name:
+            raise CheckpointError(f"{index} names {name!r}, which is no file name beside it")
+    return sorted(set(weight_map.values()))

@@ -26,7 +26,7 @@ from stepvideo_core.ops import (
 _QK_NORM_EPS = 1e-6
 # Tokens whose 4 D hidden units exist at once in the feed-forward; rows are independent, so any
 # value gives the same result up to the matrix product's own choice of tiles.
-_FFN_CHUNK_TOKENS = 8192
+FFN_CHUNK_TOKENS = 8192
 
 
 class RMSNormWeight(nn.Module):
@@ -151,11 +151,11 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         up, _, down = self.net
-        if x_BSD.shape[1] <= _FFN_CHUNK_TOKENS:
+        if x_BSD.shape[1] <= FFN_CHUNK_TOKENS:
             return down(self.gelu(up(x_BSD)))
         out_BSD = torch.empty_like(x_BSD)
-        for first in range(0, x_BSD.shape[1], _FFN_CHUNK_TOKENS):
-            rows = slice(first, first + _FFN_CHUNK_TOKENS)
+        for first in range(0, x_BSD.shape[1], FFN_CHUNK_TOKENS):
+            rows = slice(first, first + FFN_CHUNK_TOKENS)
             out_BSD[:, rows] = down(self.gelu(up(x_BSD[:, rows])))
         return out_BSD
 

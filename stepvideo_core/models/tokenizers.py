@@ -15,7 +15,7 @@ from stepvideo_core.errors import CheckpointError
 
 BOS, EOS = 1, 2
 PAD = EOS  # the official tokenizer pads with its end token
-_REQUIRED_PIECES = (
+REQUIRED_PIECES = (
     "<|BOT|>",
     "<|EOT|>",
     "<|CALL_START|>",
@@ -48,9 +48,14 @@ class StepTokenizer:
             self._pieces = sentencepiece.SentencePieceProcessor(model_file=str(path))
         except (RuntimeError, OSError, TypeError) as error:
             raise CheckpointError(f"{path} is not a SentencePiece model: {error}") from error
-        for piece in _REQUIRED_PIECES:
+        for piece in REQUIRED_PIECES:
             if self._pieces.piece_to_id(piece) == self._pieces.unk_id():
                 raise CheckpointError(f"{path} is not the Step tokenizer: it lacks {piece}")
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of pieces; every id is below it."""
+        return int(self._pieces.vocab_size())
 
     def __call__(self, text: str, max_length: int = LLM_MAX_TOKENS) -> LLMTokens:
         """Tokens of one text, truncated to `max_length` like the official tokenizer."""
@@ -82,6 +87,11 @@ class ClipTokenizer:
             self._tokenizer = BertTokenizer.from_pretrained(str(folder))
         except (OSError, ValueError, UnicodeError) as error:
             raise CheckpointError(f"{folder} holds no usable BERT tokenizer: {error}") from error
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of entries; every id is below it."""
+        return len(self._tokenizer)
 
     def __call__(self, text: str, max_length: int = CLIP_MAX_TOKENS) -> ClipTokens:
         """Tokens of one text; what does not fit is dropped, as in the official pipeline."""
