@@ -1,0 +1,1 @@
+"""An independent float64 oracle for stepvideo's operators, in NumPy."""
