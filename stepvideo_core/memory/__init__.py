@@ -1,0 +1,1 @@
+"""Memory: what a stage needs, what it used, and which weights are resident when."""

@@ -1,0 +1,270 @@
+"""Prompt to latents to frames: the whole model, one stage at a time.
+
+    pipe = StepVideoPipeline.from_pretrained("path/to/stepvideo-t2v")
+    pipe("a red fox in the snow", frames=51, seed=7).save("fox.mp4")
+
+Each stage loads its model, uses it and frees it before the next is read: Step-LLM, Hunyuan-CLIP,
+the transformer, the VAE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from stepvideo_core.checkpoints.bundled import resolve_model
+from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName
+from stepvideo_core.config import ModelConfig, Numerics
+from stepvideo_core.dispatch import AUTO, DispatchPlan, DispatchPolicy, select_device
+from stepvideo_core.errors import InvalidRequest, NumericalFailure
+from stepvideo_core.memory.estimate import StageNeed, check_fits, parse_memory, stage_needs
+from stepvideo_core.memory.residency import Offload, Residency
+from stepvideo_core.models.clip import HunyuanClip
+from stepvideo_core.models.step_llm import StepLLM
+from stepvideo_core.models.transformer import StepVideoTransformer
+from stepvideo_core.models.vae import VideoVAE
+from stepvideo_core.plugins import load_registry
+from stepvideo_core.progress import Observer, StageLog
+from stepvideo_core.record import run_record
+from stepvideo_core.request import GenerationSettings, build_settings
+from stepvideo_core.sampling import denoise, initial_noise, sigma_schedule
+from stepvideo_core.text import TextEmbedding, TextEncoder
+from stepvideo_core.video import open_writer, to_uint8
+
+
+@dataclass(frozen=True)
+class VideoResult:
+    """A finished video.
+
+    frames: uint8 [T, H, W, 3] on the CPU, before any crop or filter. latents: the final latents,
+    float32 [1, F, C, h, w] on the CPU. record: prompt, seed, settings, plan, timings, versions.
+    notes: what was rounded or cut on the way.
+    """
+
+    frames: Tensor
+    latents: Tensor
+    fps: int
+    record: dict[str, Any]
+    notes: list[str]
+
+    def save(
+        self, path: str | Path, *, crop: bool | None = None, denoise_filter: bool | None = None
+    ) -> Path:
+        """Write the video by extension: .mp4, .webm, .gif, .safetensors, or a folder of PNGs.
+
+        crop, denoise_filter: the official finishing of saved videos; None means what the model
+        asks for. Raises OutputError if the file cannot be written.
+        """
+        finishing = self.record["finishing"]
+        height, width = self.frames.shape[1:3]
+        with open_writer(
+            Path(path),
+            height=height,
+            width=width,
+            fps=self.fps,
+            crop=finishing["crop"] if crop is None else crop,
+            denoise=finishing["denoise_filter"] if denoise_filter is None else denoise_filter,
+            metadata=self.record,
+            latents=self.latents,
+        ) as writer:
+            writer.write(self.frames)
+        return Path(path)
+
+
+class StepVideoPipeline:
+    """A Step-Video model with its dispatch plan, ready to run; weights are read when needed."""
+
+    def __init__(
+        self,
+        layout: CheckpointLayout,
+        *,
+        policy: DispatchPolicy,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        numerics: Numerics = "accurate",
+        offload: Offload = "auto",
+    ) -> None:
+        registry = load_registry()
+        self.layout = layout
+        self.config: ModelConfig = layout.config
+        self.device = select_device(registry, policy, device)
+        self.dtype = dtype or _default_dtype(self.device)
+        self.numerics: Numerics = numerics
+        self.plan = DispatchPlan(registry, policy, device=self.device, dtype=self.dtype)
+        # BERT stays in float32: it is small, and the official server keeps it so.
+        dtypes: dict[ComponentName, torch.dtype] = {
+            "step_llm": self.dtype,
+            "clip": torch.float32,
+            "transformer": self.dtype,
+            "vae": self.dtype,
+        }
+        # Building on the meta device costs no memory and shows the plan every call site.
+        with torch.device("meta"):
+            self.modules: dict[ComponentName, nn.Module] = {
+                "step_llm": StepLLM(self.config.step_llm, self.plan),
+                "clip": HunyuanClip(self.config.clip),
+                "transformer": StepVideoTransformer(self.config.transformer, self.plan),
+                "vae": VideoVAE(self.config.vae, self.plan),
+            }
+        for module in self.modules.values():
+            module.eval().requires_grad_(False)
+        self.plan.freeze()
+        self.residency = Residency(layout, self.modules, dtypes, self.device, offload)
+        self.text_encoder = TextEncoder(layout)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | Path = "tiny",
+        *,
+        backend: str = AUTO,
+        ops: Iterable[str] = (),
+        allow_fallback: bool = True,
+        shadow: str | None = None,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        numerics: Numerics = "accurate",
+        offload: Offload = "auto",
+    ) -> StepVideoPipeline:
+        """Open a checkpoint in the official layout, or `tiny`.
+
+        backend, ops, allow_fallback, shadow: as `--backend`, `--op`, `--no-fallback`, `--shadow`.
+        device: torch device string; None chooses by the backend. dtype: None is bfloat16 on an
+        accelerator and float32 on the CPU. Raises StepVideoError with what to do.
+        """
+        policy = DispatchPolicy.parse(
+            backend=backend, ops=ops, allow_fallback=allow_fallback, shadow=shadow
+        )
+        return cls(
+            CheckpointLayout(resolve_model(model)),
+            policy=policy,
+            device=device,
+            dtype=dtype,
+            numerics=numerics,
+            offload=offload,
+        )
+
+    def settings(self, prompt: str, **choices: Any) -> tuple[GenerationSettings, list[str]]:
+        """Check a request; see `build_settings` for the choices. Returns notes on rounding."""
+        if self.config.transformer.task == "image-to-video":
+            raise InvalidRequest(
+                f"{self.layout.root} is an image-to-video model, which this version cannot run yet"
+            )
+        truncate = choices.pop("truncate_prompt", False)
+        settings, notes = build_settings(self.config, prompt, **choices)
+        notes += self.text_encoder.check_length(
+            settings.prompt, settings.positive_suffix, truncate=truncate
+        )
+        return settings, notes
+
+    def needs(self, settings: GenerationSettings) -> list[StageNeed]:
+        """Memory that each stage will take."""
+        modules = {str(name): module for name, module in self.modules.items()}
+        return stage_needs(self.config, modules, settings, self.dtype, torch.float32)
+
+    def check_memory(self, settings: GenerationSettings, limit: str | None = None) -> None:
+        """NotEnoughMemory if a stage will not fit; `limit` as in `--memory-limit 12GiB`."""
+        check_fits(
+            self.needs(settings), self.device, None if limit is None else parse_memory(limit)
+        )
+
+    @torch.inference_mode()
+    def encode_text(self, settings: GenerationSettings, log: StageLog) -> list[TextEmbedding]:
+        """Embeddings of the prompt and, if guidance is on, of the negative prompt."""
+        texts = [settings.full_prompt]
+        if settings.uses_guidance:
+            texts.append(settings.negative_prompt)
+        return self.text_encoder.encode(
+            texts,
+            self.residency,
+            log,
+            device=self.device,
+            dtype=self.dtype,
+            numerics=self.numerics,
+        )
+
+    @torch.inference_mode()
+    def sample_latents(
+        self,
+        settings: GenerationSettings,
+        text: list[TextEmbedding],
+        log: StageLog,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """Final latents, float32 on the CPU. latents: initial noise instead of the seed's."""
+        shape = settings.latent_shape(self.config.vae)
+        if latents is None:
+            latents = initial_noise(shape, settings.seed, dtype=self.dtype, numerics=self.numerics)
+        with self.residency.borrowed("transformer"):
+            total = self.residency.num_bytes("transformer")
+            with log.stage("load DiT", total, "bytes") as advance:
+                module = self.residency.load("transformer", advance)
+            transformer = cast("StepVideoTransformer", module)
+            with log.stage("denoise", settings.num_steps, "steps") as advance:
+                contexts = [transformer.encode_text(t.llm_1LC, t.clip_1PC) for t in text]
+                result = denoise(
+                    transformer,
+                    latents.to(self.device, torch.float32),
+                    sigma_schedule(settings.num_steps, settings.time_shift),
+                    contexts[0],
+                    contexts[1] if len(contexts) > 1 else None,
+                    settings.cfg_scale,
+                    dtype=self.dtype,
+                    numerics=self.numerics,
+                    on_step=lambda: advance(1),
+                )
+        return result.cpu()
+
+    @torch.inference_mode()
+    def decode_frames(self, latents: Tensor, log: StageLog) -> Iterator[Tensor]:
+        """uint8 frames [t, H, W, 3] on the CPU, chunk by chunk.
+
+        latents: [1, F, C, h, w]. Raises NumericalFailure if a chunk is not finite.
+        """
+        with self.residency.borrowed("vae"):
+            num_frames = self.config.vae.pixel_frames(latents.shape[1])
+            with log.stage("decode", num_frames, "frames") as advance:
+                vae = cast("VideoVAE", self.residency.load("vae"))
+                for chunk in vae.decode_chunks(latents.to(self.device, self.dtype)):
+                    if not bool(chunk.isfinite().all()):
+                        raise NumericalFailure(
+                            "the decoded frames are not finite: try --dtype float32, or check the "
+                            "kernels with `stepvideo doctor`"
+                        )
+                    yield to_uint8(chunk[0], self.numerics)
+                    advance(chunk.shape[1])
+
+    def __call__(
+        self,
+        prompt: str,
+        *,
+        latents: Tensor | None = None,
+        memory_limit: str | None = None,
+        observer: Observer | None = None,
+        **choices: Any,
+    ) -> VideoResult:
+        """Generate a video.
+
+        latents: initial noise [1, F, C, h, w] instead of the seed's; decides frames and size.
+        memory_limit: refuse a run whose stages need more, e.g. "12GiB".
+        choices: negative_prompt, positive_suffix, frames, height, width, steps, cfg_scale,
+        time_shift, seed, truncate_prompt; what is left out comes from the model.
+        """
+        if latents is not None:
+            choices["latent_shape"] = tuple(latents.shape)
+        settings, notes = self.settings(prompt, **choices)
+        self.check_memory(settings, memory_limit)
+        log = StageLog(self.device, observer)
+        text = self.encode_text(settings, log)
+        final = self.sample_latents(settings, text, log, latents)
+        frames = torch.cat(list(self.decode_frames(final, log)))
+        return VideoResult(frames, final, settings.fps, run_record(self, settings, log), notes)
+
+
+def _default_dtype(device: torch.device) -> torch.dtype:
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
