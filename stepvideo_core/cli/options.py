@@ -1,0 +1,132 @@
+"""Options that several commands share, and how they become a pipeline."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from stepvideo_core.pipeline import StepVideoPipeline
+
+_DISPATCH = "Backends"
+
+
+class DType(str, Enum):
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
+class NumericsChoice(str, Enum):
+    accurate = "accurate"
+    official = "official"
+
+
+class OffloadChoice(str, Enum):
+    auto = "auto"
+    none = "none"
+    stream = "stream"
+
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="`tiny`, or the folder of an official checkpoint.")
+]
+BackendOption = Annotated[
+    str,
+    typer.Option(
+        "--backend",
+        help="auto, reference, cuda, npu, or a plugin's name. A named backend comes first; what it "
+        "refuses falls back to the reference, with its reasons shown.",
+        rich_help_panel=_DISPATCH,
+    ),
+]
+OpOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--op",
+        metavar="OP[@SITE]=BACKEND[:IMPL]",
+        help="Promise one operator, or one call site, to an implementation. Repeatable.",
+        rich_help_panel=_DISPATCH,
+    ),
+]
+FallbackOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-fallback",
+        help="Fail instead of falling back to the reference.",
+        rich_help_panel=_DISPATCH,
+    ),
+]
+ShadowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shadow",
+        metavar="BACKEND",
+        help="Compute every call with this backend as well and report the largest differences.",
+        rich_help_panel=_DISPATCH,
+    ),
+]
+DeviceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--device",
+        help="A torch device such as cpu or cuda:1; by default the backend's.",
+        rich_help_panel=_DISPATCH,
+    ),
+]
+DTypeOption = Annotated[
+    DType | None,
+    typer.Option("--dtype", help="Default: bfloat16 on an accelerator, float32 on the CPU."),
+]
+NumericsOption = Annotated[
+    NumericsChoice,
+    typer.Option(
+        "--numerics",
+        help="`official` repeats the official pipeline's half-precision roundings, accidents "
+        "included.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+def open_pipeline(
+    model: str,
+    *,
+    backend: str,
+    ops: list[str] | None,
+    no_fallback: bool,
+    shadow: str | None,
+    device: str | None,
+    dtype: DType | None,
+    numerics: NumericsChoice = NumericsChoice.accurate,
+    offload: Any = "auto",
+) -> StepVideoPipeline:
+    """The pipeline that the shared options describe."""
+    import torch
+
+    from stepvideo_core.pipeline import StepVideoPipeline
+
+    return StepVideoPipeline.from_pretrained(
+        model,
+        backend=backend,
+        ops=ops or (),
+        allow_fallback=not no_fallback,
+        shadow=shadow,
+        device=device,
+        dtype=None if dtype is None else getattr(torch, dtype.value),
+        numerics=numerics.value,
+        offload=offload,
+    )
+
+
+def default_output(prompt: str, seed: int) -> Path:
+    """outputs/<first words of the prompt>-<seed>.mp4, safe as a file name anywhere."""
+    words = "".join(letter if letter.isalnum() else " " for letter in prompt).split()
+    slug = "-".join(words)[:48].rstrip("-") or "video"
+    # File systems limit names in bytes, and a Chinese character takes three.
+    while len(slug.encode()) > 120:
+        slug = slug[:-1]
+    return Path("outputs") / f"{slug}-{seed}.mp4"

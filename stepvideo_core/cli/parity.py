@@ -1,0 +1,91 @@
+"""`stepvideo parity`: every implementation against float64."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from stepvideo_core.cli import options
+from stepvideo_core.cli.console import print_json, print_table, stderr
+from stepvideo_core.errors import InvalidRequest
+
+
+def parity(
+    backend: Annotated[
+        list[str] | None,
+        typer.Option("--backend", help="Only this backend. Repeatable. Default: all that work."),
+    ] = None,
+    op: Annotated[
+        list[str] | None, typer.Option("--op", help="Only this operator. Repeatable.")
+    ] = None,
+    dtype: Annotated[
+        list[str] | None, typer.Option("--dtype", help="Only this dtype. Repeatable.")
+    ] = None,
+    json_output: options.JsonOption = False,
+) -> None:
+    """Run the parity suite: case x implementation x dtype, on each backend's own device.
+
+    An implementation may err by twice what the plain-torch reference errs in that dtype, or by a
+    few roundings. Exits with 1 if any row fails.
+    """
+    from stepvideo_core.errors import BackendUnavailable
+    from stepvideo_core.ops import CONTRACTS
+    from stepvideo_core.plugins import load_registry
+    from stepvideo_core.testing.parity import DTYPES, run_parity
+
+    registry = load_registry()
+    for name in backend or ():
+        registry.get(name)
+        if reasons := registry.why_not(name):
+            raise BackendUnavailable(f"backend {name!r} cannot work here: {'; '.join(reasons)}")
+    for name in op or ():
+        if name not in CONTRACTS:
+            raise InvalidRequest(f"there is no operator {name!r}; known are {', '.join(CONTRACTS)}")
+    by_name = {str(known).removeprefix("torch."): known for known in DTYPES}
+    for name in dtype or ():
+        if name not in by_name:
+            raise InvalidRequest(f"--dtype {name!r} is none of {', '.join(by_name)}")
+    dtypes = [by_name[name] for name in dtype] if dtype else list(DTYPES)
+    results = []
+    counts: Counter[str] = Counter()
+    with stderr().status("running the parity suite") as status:
+        for result in run_parity(registry, backends=backend, ops=op, dtypes=dtypes):
+            results.append(result)
+            counts[result.status] += 1
+            status.update(f"{sum(counts.values())} rows, {counts['failed']} failed: {result.id}")
+    if json_output:
+        print_json({"results": [result.as_json() for result in results]})
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("op", "implementation", "dtype"):
+            table.add_column(column)
+        for column in ("passed", "failed", "skipped", "worst error / budget"):
+            table.add_column(column, justify="right")
+        for key in dict.fromkeys((row.op, row.impl, row.dtype) for row in results):
+            group = [row for row in results if (row.op, row.impl, row.dtype) == key]
+            tally = Counter(row.status for row in group)
+            ratios = [
+                row.error / row.budget
+                for row in group
+                if row.error is not None and row.budget is not None
+            ]
+            table.add_row(
+                *key,
+                str(tally["passed"]),
+                f"[red]{tally['failed']}[/]" if tally["failed"] else "0",
+                str(tally["skipped"]),
+                f"{max(ratios):.2f}" if ratios else "",
+            )
+        print_table(table)
+        for row in results:
+            if row.status == "failed":
+                stderr().print(f"[red]failed[/] {row.id}: {escape('; '.join(row.reasons))}")
+    stderr().print(
+        f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped"
+    )
+    if counts["failed"]:
+        raise typer.Exit(1)
