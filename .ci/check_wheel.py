@@ -1,0 +1,54 @@
+"""Build the wheel, install it into an environment of its own and use it outside the checkout."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import venv
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+FOREIGN = ("backends", "kernels", "benchmarks", "tests")
+PROGRAM = """
+import importlib.util, sys
+for name in {foreign!r}:
+    assert importlib.util.find_spec(name) is None, f"the wheel leaks a package called {{name}}"
+import stepvideo_core, stepvideo_reference, stepvideo_bench
+from stepvideo_core.plugins import load_registry
+registry = load_registry()
+# The example's metadata is visible through the borrowed dependencies, its checkout is not.
+assert set(registry.failures) <= {{"numpy64"}}, registry.failures
+assert "reference" in registry.names, registry.names
+assert {root!r} not in stepvideo_core.__file__, stepvideo_core.__file__
+"""
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        pip = [sys.executable, "-m", "pip", "--quiet"]
+        subprocess.run([*pip, "wheel", "--no-deps", "-w", work, ROOT], check=True)
+        (wheel,) = work.glob("stepvideo-*.whl")
+        tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+        packages = {name for name in tops if not name.endswith(".dist-info")}
+        assert all(name.startswith("stepvideo_") for name in packages), packages
+        # The dependencies are this environment's: what is checked is the wheel, not the index.
+        venv.create(work / "venv", with_pip=False, symlinks=True)
+        python = work / "venv" / "bin" / "python"
+        site = next((work / "venv" / "lib").glob("python*/site-packages"))
+        own = [path for path in sys.path if path.endswith("site-packages")]
+        subprocess.run([*pip, "install", "--no-deps", "--target", site, wheel], check=True)
+        # Appended without their .pth files, so that the editable checkout stays invisible.
+        (site / "dependencies.pth").write_text("\n".join(own) + "\n")
+        program = PROGRAM.format(foreign=FOREIGN, root=str(ROOT))
+        subprocess.run([python, "-I", "-c", program], check=True, cwd=work)
+        command = [python, "-I", "-m", "stepvideo_core.cli", "--version"]
+        subprocess.run(command, check=True, cwd=work)
+        names = ", ".join(sorted(packages))
+        sys.stdout.write(f"{wheel.name} works outside the checkout: {names}\n")
+
+
+if __name__ == "__main__":
+    main()
