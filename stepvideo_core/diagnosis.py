@@ -72,7 +72,6 @@ _PACKAGES: tuple[tuple[str, bool, str], ...] = (
     ("sentencepiece", True, "pip install sentencepiece"),
     ("av", True, "pip install av"),
     ("triton", False, "pip install 'stepvideo[cuda]' on a machine with an NVIDIA card"),
-    ("torch_npu", False, "pip install 'stepvideo[npu]' on an Ascend machine"),
     ("flash_attn", False, "optional: pip install flash-attn on a machine with an NVIDIA card"),
 )
 _ENCODERS = {".mp4": "libx264", ".webm": "libvpx-vp9"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,12 @@ def test_bad_requests(
     assert done.code == 2, done.stderr
     assert message in done.complaint
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_image_to_video_model_is_named(cli: Cli, golden: Callable[[str], Path]) -> None:
+    done = cli("run", "a", "--model", golden("pipeline_ti2v"), "--output", "v.mp4")
+    assert done.code == 2
+    assert "is an image-to-video model, which this version cannot run yet" in done.complaint
 
 
 def test_an_unknown_option_is_a_users_mistake(cli: Cli) -> None:
