@@ -22,8 +22,9 @@ from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName
 from stepvideo_core.config import ModelConfig, Numerics
 from stepvideo_core.dispatch import AUTO, DispatchPlan, DispatchPolicy, select_device
 from stepvideo_core.errors import InvalidRequest, NumericalFailure
-from stepvideo_core.memory.estimate import StageNeed, check_fits, parse_memory, stage_needs
+from stepvideo_core.memory.estimate import StageNeed, check_fits, stage_needs
 from stepvideo_core.memory.residency import Offload, Residency
+from stepvideo_core.memory.units import parse_memory
 from stepvideo_core.models.clip import HunyuanClip
 from stepvideo_core.models.step_llm import StepLLM
 from stepvideo_core.models.transformer import StepVideoTransformer

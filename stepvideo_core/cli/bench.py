@@ -54,7 +54,7 @@ def model(
     """
     from stepvideo_bench.model import BENCHES, PRESETS, BenchRequest, run_isolated
     from stepvideo_core.checkpoints.files import atomic_path
-    from stepvideo_core.memory.estimate import format_bytes
+    from stepvideo_core.memory.units import format_bytes
 
     if preset not in PRESETS:
         raise InvalidRequest(f"--preset {preset!r} is none of {', '.join(PRESETS)}")

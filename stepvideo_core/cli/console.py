@@ -145,7 +145,7 @@ class ProgressObserver:
 
 def stage_table(reports: list[StageReport]) -> Table:
     """Seconds, pace and peak memory of every stage."""
-    from stepvideo_core.memory.estimate import format_bytes
+    from stepvideo_core.memory.units import format_bytes
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("stage")

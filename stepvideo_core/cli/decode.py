@@ -70,7 +70,6 @@ def decode(
     )
     if target.resolve() == latents.resolve():
         raise InvalidRequest(f"--output {target} is the latents file itself; name another one")
-    check_output(target)
     pipe = options.open_pipeline(
         source,
         backend=backend,
@@ -89,6 +88,9 @@ def decode(
         )
     finishing = record.get("finishing", {})
     sampling = pipe.config.sampling
+    if denoise_filter is None:
+        denoise_filter = bool(finishing.get("denoise_filter", sampling.denoise_filter))
+    check_output(target, denoise=denoise_filter)
 
     from stepvideo_core.cli.finish import decode_to_file
     from stepvideo_core.progress import StageLog
@@ -106,11 +108,7 @@ def decode(
                 log,
                 fps=fps or record.get("settings", {}).get("fps", sampling.fps),
                 crop=finishing.get("crop", True) if crop is None else crop,
-                denoise_filter=(
-                    finishing.get("denoise_filter", sampling.denoise_filter)
-                    if denoise_filter is None
-                    else denoise_filter
-                ),
+                denoise_filter=denoise_filter,
             )
         except KeyboardInterrupt:
             raise RunInterrupted(f"interrupted while decoding; {latents} is untouched") from None

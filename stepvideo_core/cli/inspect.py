@@ -22,7 +22,7 @@ def inspect(
     Reads headers only, so a 100 GB checkpoint takes seconds. Exits with 2 if it would not load.
     """
     from stepvideo_core.checkpoints.inspection import inspect_checkpoint
-    from stepvideo_core.memory.estimate import format_bytes
+    from stepvideo_core.memory.units import format_bytes
 
     report = inspect_checkpoint(folder)
     if json_output:

@@ -199,7 +199,10 @@ def run(
     for text in notes:
         note(text)
     target = output or options.default_output(prompt, settings.seed)
-    check_output(target)
+    filtered = pipe.config.sampling.denoise_filter if denoise_filter is None else denoise_filter
+    raw_bytes = settings.num_frames * settings.height * settings.width * 3
+    compressed = target.suffix.lower() != ".safetensors"
+    check_output(target, None if compressed else raw_bytes, denoise=filtered)
     if dry_run:
         _report_dry_run(pipe, settings, target, memory_limit, json_output)
         return
@@ -217,10 +220,7 @@ def run(
         except KeyboardInterrupt:
             raise RunInterrupted(f"interrupted during {log.current}; nothing was written") from None
         record = run_record(pipe, settings, log)
-        finishing = record["finishing"]
-        finishing["crop"] = crop
-        if denoise_filter is not None:
-            finishing["denoise_filter"] = denoise_filter
+        record["finishing"] = {"crop": crop, "denoise_filter": filtered}
         save_then_decode(
             pipe,
             final,
@@ -229,7 +229,7 @@ def run(
             log,
             fps=settings.fps,
             crop=crop,
-            denoise_filter=finishing["denoise_filter"],
+            denoise_filter=filtered,
             keep_latents=keep_latents,
         )
     seconds = time.perf_counter() - started
@@ -284,12 +284,8 @@ def _report_dry_run(
     """What would run, what it needs, and whether that fits (exit code 2 if not)."""
     from rich.table import Table
 
-    from stepvideo_core.memory.estimate import (
-        available_memory,
-        check_fits,
-        format_bytes,
-        parse_memory,
-    )
+    from stepvideo_core.memory.estimate import available_memory, check_fits
+    from stepvideo_core.memory.units import format_bytes, parse_memory
     from stepvideo_core.record import run_record
 
     needs = pipe.needs(settings)

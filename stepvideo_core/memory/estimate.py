@@ -6,7 +6,6 @@ model's own sizes, so they are estimates: measured peaks are printed after every
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,15 +14,14 @@ import torch
 from torch import nn
 
 from stepvideo_core.config import CLIP_MAX_TOKENS, LLM_MAX_TOKENS, ModelConfig, VAEConfig
-from stepvideo_core.errors import InvalidRequest, NotEnoughMemory
+from stepvideo_core.errors import NotEnoughMemory
+from stepvideo_core.memory.units import format_bytes
 from stepvideo_core.models.blocks import FFN_CHUNK_TOKENS
 from stepvideo_core.request import GenerationSettings
 
-# Input, shortcut, normed copy and output of the widest convolution, and the pixels; measured between
-# 4.1 and 4.3 on the CPU (192x256 and 384x512, float32 and bfloat16).
+# Input, shortcut, normed copy and output of the widest convolution, and the pixels; measured at
+# 4.1 to 4.3 on the CPU (192x256 and 384x512, float32 and bfloat16).
 _DECODER_COPIES = 4.3
-_UNITS = {"": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
-_UNITS |= {"kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,23 +38,6 @@ class StageNeed:
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"total": self.total}
-
-
-def parse_memory(text: str) -> int:
-    """Bytes from `12GiB`, `900MB` or a plain number of bytes."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?b)?\s*", text.lower())
-    if match is None or float(match[1]) == 0:
-        raise InvalidRequest(f"--memory-limit {text!r} is no amount of memory; write 12GiB")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
-
-
-def format_bytes(count: float) -> str:
-    """`58.7 GB`-like text in binary units."""
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
 
 
 def available_memory(device: torch.device) -> int:
@@ -146,9 +127,7 @@ def check_fits(needs: list[StageNeed], device: torch.device, limit: int | None) 
     source = f"{device} has {format_bytes(allowed)} free"
     advice = "make the video shorter (--frames) or smaller, or use a half-precision --dtype"
     if worst.weights > allowed:
-        advice = (
-            "its weights alone are too much, so take a larger device or a half-precision --dtype"
-        )
+        advice = "its weights alone are too much: take a larger device or a half-precision --dtype"
     if limit is None:
         advice += "; --memory-limit overrides this check"
     else:

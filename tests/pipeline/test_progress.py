@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from stepvideo_core.errors import NotEnoughMemory
-from stepvideo_core.memory.estimate import format_bytes, parse_memory
 from stepvideo_core.memory.meter import PeakMeter
+from stepvideo_core.memory.units import format_bytes, parse_memory
 from stepvideo_core.progress import StageLog
 
 CPU = torch.device("cpu")
