@@ -28,7 +28,7 @@ from stepvideo_core.dispatch import (
     select_device,
 )
 from stepvideo_core.errors import StepVideoError
-from stepvideo_core.memory.estimate import format_bytes
+from stepvideo_core.memory.units import format_bytes
 from stepvideo_core.models.step_llm import StepLLM
 from stepvideo_core.models.transformer import StepVideoTransformer
 from stepvideo_core.models.vae import VideoVAE

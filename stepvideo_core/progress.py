@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from stepvideo_core.errors import NotEnoughMemory
 from stepvideo_core.memory.meter import PeakMeter
 
 
@@ -80,8 +81,16 @@ class StageLog:
         self.observer.begin(name, total, unit)
         meter = PeakMeter(self._device)
         start = time.perf_counter()
-        yield advance
-        meter.synchronize()
+        try:
+            yield advance
+            meter.synchronize()
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            raise NotEnoughMemory(
+                f"{self._device} ran out of memory in stage {name}: make the video shorter "
+                "(--frames) or smaller, or use a half-precision --dtype"
+            ) from error
         report = StageReport(
             name=name,
             seconds=time.perf_counter() - start,
@@ -93,3 +102,8 @@ class StageLog:
         self.reports.append(report)
         self.observer.end(report)
         self.current = None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # On the CPU torch has no exception type of its own for it, only this text.
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
