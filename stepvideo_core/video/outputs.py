@@ -132,8 +132,8 @@ def check_output(path: Path, needs_bytes: int | None = None, *, denoise: bool = 
         free = shutil.disk_usage(folder).free
         if free < needs_bytes:
             raise OutputError(
-                f"{path} will need about {format_bytes(needs_bytes)}, but its disk has {format_bytes(free)} "
-                "free; make room or name an output on another disk"
+                f"{path} will need about {format_bytes(needs_bytes)}, but its disk has "
+                f"{format_bytes(free)} free; make room or name an output on another disk"
             )
 
 

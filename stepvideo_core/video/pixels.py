@@ -11,6 +11,8 @@ Crop = tuple[slice, slice]
 """Rows and columns that stay."""
 
 _SHORT, _LONG = 540, 960
+_MAX_EXTRA = 32
+"""Of 992 over 960, the official width; 544 over 540 is less."""
 
 
 def to_uint8(pixels_CHW: Tensor, numerics: Numerics = "accurate") -> Tensor:
@@ -31,15 +33,17 @@ def to_uint8(pixels_CHW: Tensor, numerics: Numerics = "accurate") -> Tensor:
 
 
 def crop_540p(height: int, width: int) -> Crop | None:
-    """The centre that the official code keeps of a frame: 540x960, or 960x540 in portrait.
+    """The centre that the official code keeps of a 540p frame: 540x960, or 960x540 in portrait.
 
-    None if nothing is to be cut: a square frame, one that has the size already, and one that is
-    smaller on a side, which the official slices would spoil.
+    It takes off what the grid of the model adds to that size, as in 544x992. None for every other
+    size: the official code cuts those too, but then throws away what was asked for (720x1280 would
+    lose half its picture, and a smaller frame is spoilt).
     """
     if height // 2 == width // 2:
         return None
     crop_height, crop_width = (_SHORT, _LONG) if width // 2 > height // 2 else (_LONG, _SHORT)
-    if height < crop_height or width < crop_width or (height, width) == (crop_height, crop_width):
+    extra = (height - crop_height, width - crop_width)
+    if min(extra) < 0 or max(extra) > _MAX_EXTRA or not any(extra):
         return None
     top, left = height // 2 - crop_height // 2, width // 2 - crop_width // 2
     return slice(top, top + crop_height), slice(left, left + crop_width)
