@@ -29,7 +29,7 @@ _VIDEO, _OUTPUT, _MEMORY = "Video", "Output", "Memory"
 
 def run(
     prompt_argument: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="What the video shows.")
+        str | None, typer.Argument(metavar="PROMPT", help="What the video shows.")
     ] = None,
     model: options.ModelOption = "tiny",
     prompt_option: Annotated[
@@ -50,10 +50,11 @@ def run(
         bool, typer.Option("--truncate-prompt", help="Cut a prompt that is too long.")
     ] = False,
     image: Annotated[
-        Path | None, typer.Option("--image", help="First frame (image-to-video models).")
+        Path | None, typer.Option("--image", help="First frame; not in this version yet.")
     ] = None,
     motion_score: Annotated[
-        float | None, typer.Option("--motion-score", help="Amount of motion (image-to-video).")
+        float | None,
+        typer.Option("--motion-score", help="Image-to-video; not in this version yet."),
     ] = None,
     frames: Annotated[
         int | None,
