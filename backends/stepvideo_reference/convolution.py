@@ -49,14 +49,16 @@ def channels_last_causal_conv3d(
     front_frames: int,
 ) -> Tensor:
     """torch's convolution with channels innermost; a pointwise one as a matrix product."""
-    pad = weight_OIKKK.shape[-1] // 2
+    x, weight, bias = _convolvable(x_BCTHW, weight_OIKKK, bias_O)
+    pad = weight.shape[-1] // 2
     if pad == 0 and stride == (1, 1, 1) and front_frames == 0:
-        x_BTHWC = x_BCTHW.permute(0, 2, 3, 4, 1)
-        return F.linear(x_BTHWC, weight_OIKKK.flatten(1), bias_O).permute(0, 4, 1, 2, 3)
-    x = x_BCTHW.contiguous(memory_format=torch.channels_last_3d)
-    if front_frames:
-        x = F.pad(x, (0, 0, 0, 0, front_frames, 0))
-    return F.conv3d(x, weight_OIKKK, bias_O, stride=stride, padding=(0, pad, pad))
+        out = F.linear(x.permute(0, 2, 3, 4, 1), weight.flatten(1), bias).permute(0, 4, 1, 2, 3)
+    else:
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        if front_frames:
+            x = F.pad(x, (0, 0, 0, 0, front_frames, 0))
+        out = F.conv3d(x, weight, bias, stride=stride, padding=(0, pad, pad))
+    return out.to(x_BCTHW.dtype)
 
 
 def channels_last_conv2d(
@@ -67,10 +69,20 @@ def channels_last_conv2d(
     padding: tuple[int, int, int, int],
 ) -> Tensor:
     """torch's convolution with channels innermost; symmetric padding without a copy."""
-    x = x_NCHW.contiguous(memory_format=torch.channels_last)
+    x, weight, bias = _convolvable(x_NCHW, weight_OIKK, bias_O)
+    x = x.contiguous(memory_format=torch.channels_last)
     if len(set(padding)) == 1:
-        return F.conv2d(x, weight_OIKK, bias_O, stride=stride, padding=padding[0])
-    return F.conv2d(F.pad(x, padding), weight_OIKK, bias_O, stride=stride)
+        out = F.conv2d(x, weight, bias, stride=stride, padding=padding[0])
+    else:
+        out = F.conv2d(F.pad(x, padding), weight, bias, stride=stride)
+    return out.to(x_NCHW.dtype)
+
+
+def _convolvable(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """float16 as float32: few CPUs convolve it, and torch's way around took 30 x as long here."""
+    if tensors[0].dtype == torch.float16:
+        return tuple(tensor.float() for tensor in tensors)
+    return tensors
 
 
 def _channels_last_why_not(site: Site) -> list[str]:
