@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import triton
+from triton.runtime import errors
 
 Timer = Callable[[Callable[[], None]], float]
 """Milliseconds that a call takes."""
@@ -84,7 +85,7 @@ class Tuner:
     def _time(self, run: Callable[[ConfigT], None], config: ConfigT, required: bool) -> float:
         try:
             return self._timer(lambda: run(config))
-        except (triton.runtime.errors.OutOfResources, triton.compiler.CompilationError):
+        except (errors.OutOfResources, errors.PTXASError, triton.compiler.CompilationError):
             if required:
                 raise
             return float("inf")

@@ -1,7 +1,8 @@
 """Compile every kernel for a real target without a device, and print what the compiler made of it.
 
 Run as a script, outside the interpreter: `python compile_kernels.py 90 bfloat16` prints one JSON
-row per launch with registers, spilled bytes, shared memory and the widest global access.
+row per launch with registers, spilled bytes, shared memory, the bytes of the widest global access
+and the number of single half-precision ones.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ def report(target: GPUTarget, dtype: torch.dtype) -> None:
             "stack": stack,
             "shared": compiled.metadata.shared,
             "widest": max(widths),
+            "narrow": sum(width == 2 for width in widths),
         }
         sys.stdout.write(json.dumps(row) + "\n")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from triton.runtime.errors import OutOfResources
 
 from stepvideo_kernels import attention, disable_tuning, enable_tuning, group_norm, rms_norm
 from stepvideo_kernels import tuning as tuning_module
@@ -86,6 +87,21 @@ def test_a_broken_file_is_said_and_replaced(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="unreadable"):
         _choose(tuner, clock, 1)
     assert len(json.loads(path.read_text())) == 1
+
+
+def test_a_candidate_that_does_not_fit_is_out_of_the_race(tmp_path: Path) -> None:
+    clock = Clock()
+
+    def timer(call: Callable[[], None]) -> float:
+        call()
+        if clock.running == 3:
+            raise OutOfResources(120_000, 101_376, "shared memory")
+        return abs(clock.running - 3)
+
+    tuner = Tuner(tmp_path / "kernels.json", timer)
+    assert _choose(tuner, clock, 1) == Size(2)
+    with pytest.raises(OutOfResources):
+        tuner.choose("kernel", (2,), CPU, clock.run, Size(3), [Size(4)])
 
 
 def test_off_by_default_and_switched_by_a_call(tmp_path: Path) -> None:

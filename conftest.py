@@ -1,4 +1,4 @@
-"""Set-up of the whole suite."""
+"""What must happen before any test, and any other conftest, is imported."""
 
 import os
 
