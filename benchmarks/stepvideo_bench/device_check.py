@@ -1,0 +1,207 @@
+"""One run on a CUDA machine that proves the backend there: parity, speed, memory.
+
+`benchmarks/device_check.sh [OUT]` runs it; it needs the repository, torch and triton, and writes
+OUT/device_check.json and OUT/device_check.md after every section, so that a run cut short keeps
+what it has. `--smoke` runs every section at toy sizes on the CPU, under Triton's interpreter, to
+prove the script; its figures mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stepvideo_bench.device_kernels import kernel_rows
+from stepvideo_bench.device_measure import Bench, Row, environment, probe
+from stepvideo_bench.device_models import accuracy_rows, speed_rows, tiny_rows, vae_rows
+from stepvideo_core.dispatch import BackendRegistry
+from stepvideo_core.plugins import load_registry
+from stepvideo_core.testing import CASES, run_parity
+
+# What the smoke run judges: one case of an operator, for the interpreter is slow.
+_SMOKE_OPS = ("rms_norm", "gelu_tanh", "attention")
+
+Section = Callable[[Bench, BackendRegistry], Iterator[Row]]
+
+
+def _probes(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
+    yield from probe(bench)
+
+
+def _parity(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
+    """Every implementation, case and dtype on the device, judged as everywhere."""
+    if bench.real:
+        results = run_parity(registry, backends=["cuda"])
+    else:
+        first = {case.op.name: case for case in reversed(CASES) if case.op.name in _SMOKE_OPS}
+        results = run_parity(
+            registry, backends=["cuda"], dtypes=[torch.float32], cases=first.values()
+        )
+    for result in results:
+        yield result.as_json()
+        if bench.time_left <= 0:
+            yield {"status": "skipped", "reasons": ["no time left for the remaining cases"]}
+            return
+
+
+# Parity last: it compiles a few hundred kernels and takes what time is left.
+SECTIONS: dict[str, Section] = {
+    "probes": _probes,
+    "accuracy": accuracy_rows,
+    "tiny": tiny_rows,
+    "speed": speed_rows,
+    "vae": vae_rows,
+    "kernels": kernel_rows,
+    "parity": _parity,
+}
+
+
+def _tuned(out: Path) -> Section:
+    """Our kernels again, with tuned configs, which stay in OUT/kernels.json."""
+
+    def section(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
+        from stepvideo_kernels import disable_tuning, enable_tuning
+
+        enable_tuning(out / "kernels.json")
+        try:
+            yield from kernel_rows(bench, registry, only="triton")
+        finally:
+            disable_tuning()
+
+    return section
+
+
+def run(
+    bench: Bench, registry: BackendRegistry, out: Path, sections: dict[str, Section]
+) -> dict[str, Any]:
+    """The given sections; a section that fails says so in its rows and the others go on."""
+    report: dict[str, Any] = {
+        "environment": environment(bench.device),
+        "backend": registry.why_not("cuda"),
+        "sections": {},
+    }
+    started = time.monotonic()
+    for name, section in sections.items():
+        rows: list[Row] = []
+        report["sections"][name] = rows
+        before = time.monotonic()
+        try:
+            if bench.time_left <= 0:
+                rows.append({"status": "skipped", "reasons": ["no time left"]})
+            else:
+                rows.extend(section(bench, registry))
+        # The report must come home whatever one section meets on an unknown machine.
+        except Exception as error:  # noqa: BLE001
+            rows.append({"status": "failed", "reasons": [f"{type(error).__name__}: {error}"]})
+        if bench.device.type == "cuda":
+            torch.cuda.empty_cache()
+        report["seconds"] = {
+            **report.get("seconds", {}),
+            name: round(time.monotonic() - before, 1),
+            "total": round(time.monotonic() - started, 1),
+        }
+        (out / "device_check.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        (out / "device_check.md").write_text(markdown(report), encoding="utf-8")
+    return report
+
+
+def failures(report: dict[str, Any]) -> list[str]:
+    """One line per row that failed."""
+    return [
+        f"{name}: {row.get('op', '')} {row.get('impl', '')} {row.get('dtype', '')} "
+        f"{row.get('case', '')}: {'; '.join(row['reasons'])}"
+        for name, rows in report["sections"].items()
+        for row in rows
+        if row.get("status") == "failed"
+    ]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report as tables; parity as counts per implementation and dtype."""
+    lines = ["# Device check", ""]
+    lines += [f"- {key}: {value}" for key, value in report["environment"].items()]
+    lines += [f"- seconds: {report.get('seconds', {})}", ""]
+    for name, rows in report["sections"].items():
+        lines += [f"## {name}", "", *_table(_counted(rows) if name == "parity" else rows), ""]
+    lines += ["## failures", "", *[f"- {line}" for line in failures(report)]]
+    return "\n".join(lines) + "\n"
+
+
+def _counted(rows: list[Row]) -> list[Row]:
+    counts: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        key = (row.get("op", ""), row.get("impl", ""), row.get("dtype", ""))
+        start = {
+            "op": key[0],
+            "impl": key[1],
+            "dtype": key[2],
+            "passed": 0,
+            "failed": 0,
+            "skipped": 0,
+            "worst error / budget": 0.0,
+        }
+        count = counts.setdefault(key, start)
+        count[row["status"]] += 1
+        if row.get("error") is not None:
+            share = row["error"] / row["budget"]
+            count["worst error / budget"] = max(count["worst error / budget"], share)
+    return list(counts.values())
+
+
+def _table(rows: list[Row]) -> list[str]:
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    if not columns:
+        return ["nothing"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    for row in rows:
+        lines.append("| " + " | ".join(_cell(row.get(column, "")) for column in columns) + " |")
+    return lines
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        return "; ".join(map(str, value)).replace("|", "/")
+    return str(value).replace("|", "/").replace("\n", " ")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the check; 0 when nothing failed, 1 when something did, 2 when it cannot run here."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("outputs/device_check"))
+    parser.add_argument("--seconds", type=float, default=440.0, help="start no section after this")
+    parser.add_argument("--smoke", action="store_true", help="toy sizes, on the CPU")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to run, with probes")
+    parser.add_argument("--tune", action="store_true", help="tune our kernels and measure again")
+    options = parser.parse_args(arguments)
+    registry = load_registry()
+    missing = registry.why_not("cuda")
+    if missing or (not options.smoke and registry.get("cuda").device_type != "cuda"):
+        sys.stderr.write(f"the cuda backend cannot work here: {'; '.join(missing)}\n")
+        return 2
+    bench = Bench(
+        device=torch.device("cpu" if options.smoke else "cuda"),
+        real=not options.smoke,
+        deadline=time.monotonic() + options.seconds,
+    )
+    options.out.mkdir(parents=True, exist_ok=True)
+    wanted = {"probes", *(options.only or SECTIONS)}
+    sections = {name: section for name, section in SECTIONS.items() if name in wanted}
+    if options.tune:
+        sections["tuned"] = _tuned(options.out)
+    report = run(bench, registry, options.out, sections)
+    problems = failures(report)
+    sys.stdout.write("\n".join([f"{options.out}/device_check.md", *problems]) + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
