@@ -58,12 +58,18 @@ def _compiles(triton: Any) -> bool:
 
 
 def _load(interpreting: bool) -> Sequence[OpImpl[Any]]:
-    from stepvideo_cuda import attention, convolution, modulation, norm, rope
+    from stepvideo_cuda import attention, convolution, linear, modulation, norm, rope
     from stepvideo_cuda.toolbox import find_toolbox
 
     toolbox = find_toolbox(interpreting=interpreting)
-    families = (attention, norm, rope, modulation, convolution)
+    families = (linear, attention, norm, rope, modulation, convolution)
     return [impl for family in families for impl in family.implementations(toolbox)]
+
+
+def _describe() -> list[str]:
+    from stepvideo_cuda.capability import describe_devices
+
+    return describe_devices()
 
 
 @hookimpl
@@ -88,6 +94,7 @@ def stepvideo_register_backends(registry: BackendRegistry) -> None:
             why_not=_why_not,
             load=lambda: _load(False),
             rank=100,
+            describe=_describe,
             version=__version__,
             summary="NVIDIA GPUs: flash-attn, cuDNN and torch attention, Triton kernels",
         )

@@ -16,9 +16,10 @@ def _why_not() -> list[str]:
 
 
 def _load() -> Sequence[OpImpl[Any]]:
-    from stepvideo_reference import attention, convolution, modulation, norm, rope
+    from stepvideo_reference import attention, convolution, linear, modulation, norm, rope
 
-    return [*attention.IMPLS, *norm.IMPLS, *rope.IMPLS, *modulation.IMPLS, *convolution.IMPLS]
+    families = (linear, attention, norm, rope, modulation, convolution)
+    return [impl for family in families for impl in family.IMPLS]
 
 
 @hookimpl

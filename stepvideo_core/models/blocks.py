@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from stepvideo_core.config import TransformerConfig
 from stepvideo_core.dispatch.plan import DispatchPlan
 from stepvideo_core.models.embeddings import RopeTables
+from stepvideo_core.models.layers import Projection, RMSNormWeight
 from stepvideo_core.ops import (
     ADALN_MODULATE,
     ATTENTION,
@@ -29,14 +30,6 @@ _QK_NORM_EPS = 1e-6
 FFN_CHUNK_TOKENS = 8192
 
 
-class RMSNormWeight(nn.Module):
-    """Holds an RMSNorm weight under the checkpoint's key."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-
-
 class SelfAttention(nn.Module):
     """Full attention over all tokens; queries and keys are normalised, then rotated."""
 
@@ -47,8 +40,8 @@ class SelfAttention(nn.Module):
             config.attention_head_dim,
             config.rope_axes,
         )
-        self.wqkv = nn.Linear(config.dim, 3 * config.dim, bias=False)
-        self.wo = nn.Linear(config.dim, config.dim, bias=False)
+        self.wqkv = Projection(plan, "dit.self", config.dim, 3 * config.dim)
+        self.wo = Projection(plan, "dit.self", config.dim, config.dim)
         self.q_norm = RMSNormWeight(head_dim)
         self.k_norm = RMSNormWeight(head_dim)
         self.num_heads, self.axes, self.scale = heads, axes, head_dim**-0.5
@@ -91,9 +84,9 @@ class CrossAttention(nn.Module):
     def __init__(self, config: TransformerConfig, plan: DispatchPlan) -> None:
         super().__init__()
         heads, head_dim = config.num_attention_heads, config.attention_head_dim
-        self.wq = nn.Linear(config.dim, config.dim, bias=False)
-        self.wkv = nn.Linear(config.dim, 2 * config.dim, bias=False)
-        self.wo = nn.Linear(config.dim, config.dim, bias=False)
+        self.wq = Projection(plan, "dit.cross", config.dim, config.dim)
+        self.wkv = Projection(plan, "dit.cross", config.dim, 2 * config.dim)
+        self.wo = Projection(plan, "dit.cross", config.dim, config.dim)
         self.q_norm = RMSNormWeight(head_dim)
         self.k_norm = RMSNormWeight(head_dim)
         self.num_heads, self.scale = heads, head_dim**-0.5
@@ -128,12 +121,12 @@ class CrossAttention(nn.Module):
         return self.wo(out_BSHD.flatten(2))
 
 
-class _UpProjection(nn.Module):
+class _Up(nn.Module):
     """Only there so that the checkpoint key reads `ff.net.0.proj.weight`."""
 
-    def __init__(self, dim: int, width: int) -> None:
+    def __init__(self, proj: Projection) -> None:
         super().__init__()
-        self.proj = nn.Linear(dim, width, bias=False)
+        self.proj = proj
 
     def forward(self, x_BSD: Tensor) -> Tensor:
         return self.proj(x_BSD)
@@ -144,7 +137,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, plan: DispatchPlan) -> None:
         super().__init__()
-        up, down = _UpProjection(dim, 4 * dim), nn.Linear(4 * dim, dim, bias=False)
+        up = _Up(Projection(plan, "dit.ffn", dim, 4 * dim))
+        down = Projection(plan, "dit.ffn", 4 * dim, dim)
         # Index 1 was a dropout in the training code and has no weights.
         self.net = nn.ModuleList([up, nn.Identity(), down])
         self.gelu = plan.bind(GELU_TANH, ModulationSite(name="dit.ffn", width=4 * dim))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from stepvideo_core.config import StepLLMConfig
 from stepvideo_core.dispatch.plan import DispatchPlan
-from stepvideo_core.models.blocks import RMSNormWeight
+from stepvideo_core.models.layers import Projection, RMSNormWeight
 from stepvideo_core.ops import ATTENTION, RMS_NORM, AttentionSite, RMSNormSite
 
 
@@ -36,8 +36,11 @@ class _Attention(nn.Module):
         self.num_heads, self.num_groups = config.num_attention_heads, config.num_attention_groups
         self.head_dim = config.head_dim
         kv_width = 2 * self.num_groups * self.head_dim
-        self.wqkv = nn.Linear(config.hidden_size, config.hidden_size + kv_width, bias=False)
-        self.wo = nn.Linear(config.hidden_size, config.hidden_size, bias=False)
+        self.hidden_size = config.hidden_size
+        self.wqkv = Projection(
+            plan, "step_llm.self", config.hidden_size, config.hidden_size + kv_width
+        )
+        self.wo = Projection(plan, "step_llm.self", config.hidden_size, config.hidden_size)
         self.attend = plan.bind(
             ATTENTION,
             AttentionSite(
@@ -53,7 +56,7 @@ class _Attention(nn.Module):
     def forward(self, x_BLD: Tensor, slopes_H: Tensor) -> Tensor:
         qkv = self.wqkv(x_BLD)
         # All queries first, then [k | v] of each group.
-        q, kv = qkv.split([self.wo.in_features, qkv.shape[-1] - self.wo.in_features], dim=-1)
+        q, kv = qkv.split([self.hidden_size, qkv.shape[-1] - self.hidden_size], dim=-1)
         k, v = kv.unflatten(-1, (self.num_groups, 2 * self.head_dim)).chunk(2, dim=-1)
         q = q.unflatten(-1, (self.num_heads, self.head_dim))
         out = self.attend(q, k, v, self.head_dim**-0.5, True, None, slopes_H)
@@ -61,10 +64,10 @@ class _Attention(nn.Module):
 
 
 class _FeedForward(nn.Module):
-    def __init__(self, config: StepLLMConfig) -> None:
+    def __init__(self, config: StepLLMConfig, plan: DispatchPlan) -> None:
         super().__init__()
-        self.w1 = nn.Linear(config.hidden_size, 2 * config.ffn_width, bias=False)
-        self.w2 = nn.Linear(config.ffn_width, config.hidden_size, bias=False)
+        self.w1 = Projection(plan, "step_llm.ffn", config.hidden_size, 2 * config.ffn_width)
+        self.w2 = Projection(plan, "step_llm.ffn", config.ffn_width, config.hidden_size)
 
     def forward(self, x_BLD: Tensor) -> Tensor:
         gate, up = self.w1(x_BLD).chunk(2, dim=-1)
@@ -75,7 +78,7 @@ class _Layer(nn.Module):
     def __init__(self, config: StepLLMConfig, plan: DispatchPlan) -> None:
         super().__init__()
         self.attention = _Attention(config, plan)
-        self.feed_forward = _FeedForward(config)
+        self.feed_forward = _FeedForward(config, plan)
         self.attention_norm = RMSNormWeight(config.hidden_size)
         self.ffn_norm = RMSNormWeight(config.hidden_size)
         self.eps = config.layernorm_epsilon

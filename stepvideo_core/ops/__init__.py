@@ -25,6 +25,7 @@ from stepvideo_core.ops.convolution import (
     PixelSite,
     PixelUnshuffleAdd,
 )
+from stepvideo_core.ops.linear import LINEAR, Linear, LinearSite
 from stepvideo_core.ops.modulation import (
     ADALN_MODULATE,
     GATED_RESIDUAL,
@@ -47,6 +48,7 @@ from stepvideo_core.ops.rope import QK_NORM_ROPE, ROPE_3D, QKNormRope, Rope3D, R
 CONTRACTS: dict[str, OpContract[Any]] = {
     contract.name: contract
     for contract in (
+        LINEAR,
         ATTENTION,
         RMS_NORM,
         ROPE_3D,
@@ -71,6 +73,7 @@ __all__ = [
     "GATED_RESIDUAL",
     "GELU_TANH",
     "GROUP_NORM_SILU",
+    "LINEAR",
     "PIXEL_SHUFFLE_ADD",
     "PIXEL_UNSHUFFLE_ADD",
     "QK_NORM_ROPE",
@@ -86,6 +89,8 @@ __all__ = [
     "GeluTanh",
     "GroupNormSiLU",
     "GroupNormSite",
+    "Linear",
+    "LinearSite",
     "ModulationSite",
     "OpContract",
     "OpImpl",

@@ -24,6 +24,7 @@ from stepvideo_core.ops import (
     GATED_RESIDUAL,
     GELU_TANH,
     GROUP_NORM_SILU,
+    LINEAR,
     PIXEL_SHUFFLE_ADD,
     PIXEL_UNSHUFFLE_ADD,
     QK_NORM_ROPE,
@@ -32,6 +33,7 @@ from stepvideo_core.ops import (
     AttentionSite,
     ConvSite,
     GroupNormSite,
+    LinearSite,
     ModulationSite,
     OpContract,
     PixelSite,
@@ -155,6 +157,21 @@ _ATTENTION_CASES = (
     _attention("odd", _LLM, queries=71),
     _attention("long", _LLM, batch=2, queries=320),
 )
+
+
+def _linear(
+    name: str, shape: tuple[int, ...], out_features: int, *, bias: bool = False, **options: Any
+) -> Case:
+    in_features = shape[-1]
+
+    def make(inputs: Inputs) -> tuple[Any, ...]:
+        weight = inputs.normal(out_features, in_features, scale=in_features**-0.5)
+        return inputs.normal(*shape), weight, inputs.normal(out_features) if bias else None
+
+    site = LinearSite(
+        name="dit.self", in_features=in_features, out_features=out_features, bias=bias
+    )
+    return Case(name=name, op=LINEAR, site=site, make=make, **options)
 
 
 def _rms_norm(name: str, width: int, *shape: int, scale: float = 1.0, **options: Any) -> Case:
@@ -338,6 +355,13 @@ def _pixels(
 
 
 CASES: tuple[Case, ...] = (
+    _linear("tokens", (2, 37, 256), 384),
+    _linear("bias", (2, 37, 256), 96, bias=True),
+    _linear("one_row", (1, 64), 48),
+    _linear("odd", (3, 7, 101), 33),
+    _linear("long_sums", (5, 4096), 64),
+    _linear("strided", (2, 9, 128), 64, layout=strided),
+    _linear("nan", (2, 9, 128), 64, poisoned=0),
     *_ATTENTION_CASES,
     _rms_norm("heads", 128, 2, 37, 3),
     _rms_norm("one_row", 128, 1),

@@ -79,7 +79,7 @@ def test_dit_with_ragged_text(registry: BackendRegistry) -> None:
         return model(latents.to(dtype), modulation, text, rope)
 
     plan = _compare(registry, lambda plan: StepVideoTransformer(DIT, plan), run, 1e-5)
-    assert {choice.impl for choice in plan.choices} == {"cuda:triton"}
+    assert {choice.impl for choice in plan.choices} == {"cuda:triton", "cuda:torch"}
 
 
 def test_vae_decoder_and_encoder(registry: BackendRegistry) -> None:

@@ -17,7 +17,7 @@ from stepvideo_core.testing.parity import eager_of
 
 CPU = torch.device("cpu")
 _OTHER = (torch.bfloat16, torch.float16, torch.float64)
-_ON_CPU = {"causal_conv3d": "channels_last", "conv2d": "channels_last"}
+_ON_CPU = {"causal_conv3d": "channels_last", "conv2d": "channels_last", "linear": "torch"}
 
 
 def _grid() -> list[object]:
