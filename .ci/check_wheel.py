@@ -15,12 +15,14 @@ PROGRAM = """
 import importlib.util, sys
 for name in {foreign!r}:
     assert importlib.util.find_spec(name) is None, f"the wheel leaks a package called {{name}}"
-import stepvideo_core, stepvideo_reference, stepvideo_bench
+for name in ("stepvideo_bench", "stepvideo_kernels"):
+    assert importlib.util.find_spec(name) is not None, f"the wheel lacks {{name}}"
+import stepvideo_core
 from stepvideo_core.plugins import load_registry
 registry = load_registry()
 # The example's metadata is visible through the borrowed dependencies, its checkout is not.
 assert set(registry.failures) <= {{"numpy64"}}, registry.failures
-assert "reference" in registry.names, registry.names
+assert {{"cuda", "reference"}} <= set(registry.names), registry.names
 assert {root!r} not in stepvideo_core.__file__, stepvideo_core.__file__
 """
 

@@ -178,7 +178,7 @@ def _backends(registry: BackendRegistry) -> Iterator[Finding]:
             area=area,
             subject=backend.name,
             status=Status.ABSENT if reasons else Status.OK,
-            detail="; ".join(reasons) or backend.summary,
+            detail="; ".join(reasons) or "\n".join([backend.summary, *backend.describe()]),
         )
     for name, failure in registry.failures.items():
         yield Finding(

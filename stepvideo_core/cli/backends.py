@@ -14,14 +14,20 @@ from stepvideo_core.cli.console import print_json, print_table
 def backends(json_output: options.JsonOption = False) -> None:
     """List the backends, built in and from plugins, with what each implements here."""
     from stepvideo_core.plugins import load_registry
+    from stepvideo_core.testing.parity import device_of, refused_everywhere
 
     registry = load_registry()
     rows: list[dict[str, Any]] = []
     for backend in registry:
         reasons = registry.why_not(backend.name)
         implements: dict[str, list[str]] = {}
+        refusals: dict[str, list[str]] = {}
         for impl in registry.implementations(backend.name):
-            implements.setdefault(impl.op.name, []).append(impl.name)
+            refused = refused_everywhere(impl, device_of(backend))
+            if refused:
+                refusals[f"{impl.op.name}={backend.name}:{impl.name}"] = refused
+            else:
+                implements.setdefault(impl.op.name, []).append(impl.name)
         rows.append(
             {
                 "name": backend.name,
@@ -31,6 +37,7 @@ def backends(json_output: options.JsonOption = False) -> None:
                 "available": not reasons,
                 "reasons": reasons,
                 "implements": implements,
+                "refusals": refusals,
             }
         )
     if json_output:
@@ -43,12 +50,17 @@ def backends(json_output: options.JsonOption = False) -> None:
         implements_text = ", ".join(
             f"{op} ({', '.join(names)})" for op, names in row["implements"].items()
         )
+        refused = [
+            f"not {address}: {'; '.join(texts)}" for address, texts in row["refusals"].items()
+        ]
         table.add_row(
             row["name"],
             row["device_type"],
             row["version"],
             "[green]yes[/]" if row["available"] else "[yellow]no[/]",
-            implements_text or escape("; ".join(row["reasons"])),
+            "\n".join(
+                [implements_text or escape("; ".join(row["reasons"])), *map(escape, refused)]
+            ),
         )
     for name, failure in registry.failures.items():
         table.add_row(name, "", "", "[red]failed[/]", escape(failure))

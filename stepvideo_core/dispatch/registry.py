@@ -32,6 +32,8 @@ class Backend:
     rank: order among the backends of one device type under `--backend auto`, highest first; None
         keeps a backend out of `auto`, so that it is used only when named.
     fallback: stands behind every other backend and takes what they refuse.
+    describe: facts about its devices (model, memory, driver), a line each, for `stepvideo doctor`;
+        called only when `why_not()` is empty.
     version, summary: for `stepvideo backends`.
     """
 
@@ -41,6 +43,7 @@ class Backend:
     load: Callable[[], Sequence[OpImpl[Any]]]
     rank: int | None = 0
     fallback: bool = False
+    describe: Callable[[], list[str]] = list
     version: str = ""
     summary: str = ""
 

@@ -112,6 +112,26 @@ def check(
     )
 
 
+def refused_everywhere(
+    impl: OpImpl[Any], device: torch.device, dtypes: Sequence[torch.dtype] = DTYPES
+) -> list[str]:
+    """The reasons that an implementation gives at every site of its operator, in every dtype.
+
+    Empty if it serves any of them: then it is at work here. A library that is missing or broken
+    shows up like this.
+    """
+    refusals = [
+        impl.why_not(replace(case.site, device=device, dtype=dtype))
+        for case in CASES
+        if case.op is impl.op
+        for dtype in dtypes
+    ]
+    if not refusals or not all(refusals):
+        return []
+    common = [text for text in refusals[0] if all(text in others for others in refusals)]
+    return common or ["it refuses every call site of the model, for different reasons"]
+
+
 def run_parity(
     registry: BackendRegistry,
     *,
@@ -134,7 +154,7 @@ def run_parity(
                     eager = eager_of(registry, case.op.name)
                     for dtype in dtypes:
                         yield check(
-                            impl, f"{name}:{impl.name}", case, dtype, _device(backend), eager
+                            impl, f"{name}:{impl.name}", case, dtype, device_of(backend), eager
                         )
 
 
@@ -142,7 +162,8 @@ def _same_values(old: Tensor, new: Tensor) -> bool:
     return torch.allclose(old, new, rtol=0.0, atol=0.0, equal_nan=True)
 
 
-def _device(backend: Backend) -> torch.device:
+def device_of(backend: Backend) -> torch.device:
+    """Where a backend's parity is judged: on its own device, or the CPU if any will do."""
     return torch.device("cpu" if backend.device_type == ANY_DEVICE else backend.device_type)
 
 

@@ -60,6 +60,30 @@ def test_backends(cli: Cli) -> None:
     assert "numpy64" in cli("backends").stdout
 
 
+def test_backends_show_what_a_missing_library_costs(
+    cli_process: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPVIDEO_CUDA_INTERPRET", "1")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    rows = {row["name"]: row for row in cli_process("backends", "--json").json["backends"]}
+    assert rows["cuda"]["available"], rows["cuda"]
+    assert rows["cuda"]["implements"]["attention"] == ["triton"]
+    (reason,) = rows["cuda"]["refusals"]["attention=cuda:flash2"][:1]
+    assert "flash_attn is not installed" in reason
+
+
+def test_doctor_tells_a_backends_devices(cli_process: Cli) -> None:
+    prelude = """
+    from stepvideo_core.plugins import load_registry
+    from stepvideo_core.dispatch import Backend
+    load_registry().add(Backend(name="mine", device_type="cpu", why_not=list, load=list,
+                                rank=None, describe=lambda: ["mine:0, 7 GiB, driver 1.2"]))
+    """
+    done = cli_process("doctor", "--json", prelude=prelude)
+    details = {row["subject"]: row["detail"] for row in done.json["findings"]}
+    assert "driver 1.2" in details["mine"]
+
+
 def test_doctor(cli: Cli) -> None:
     done = cli("doctor", "--json")
     assert done.code == 0, done.stdout
