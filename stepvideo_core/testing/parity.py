@@ -18,7 +18,8 @@ from torch import Tensor
 
 from stepvideo_core.dispatch.registry import ANY_DEVICE, Backend, BackendRegistry
 from stepvideo_core.ops import OpImpl
-from stepvideo_core.testing.cases import CASES, Case
+from stepvideo_core.testing.case import Case
+from stepvideo_core.testing.cases import CASES
 
 FLOORS: dict[torch.dtype, float] = {
     torch.float64: 1e-12,
