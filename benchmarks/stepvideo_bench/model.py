@@ -19,7 +19,6 @@ import torch
 from torch import nn
 
 from stepvideo_bench.flops import dit_flops, vae_decode_flops
-from stepvideo_core.checkpoints.untrained import write_untrained
 from stepvideo_core.config import (
     TINY,
     ModelConfig,
@@ -32,7 +31,6 @@ from stepvideo_core.errors import StepVideoError
 from stepvideo_core.memory.meter import PeakMeter
 from stepvideo_core.models.transformer import StepVideoTransformer
 from stepvideo_core.models.vae import VideoVAE
-from stepvideo_core.pipeline import StepVideoPipeline
 from stepvideo_core.plugins import load_registry
 from stepvideo_core.record import versions
 
@@ -91,11 +89,14 @@ class BenchRequest:
 
 @dataclass(frozen=True)
 class _Workload:
-    """Something to call repeatedly; `start_bytes` is the resident size before the first call."""
+    """Something to call repeatedly.
+
+    count_flops is called after the measurement: counting loads torch's symbolic machinery.
+    """
 
     call: Callable[[], object]
     input: str
-    flops: int | None
+    count_flops: Callable[[], int | None]
     plan: DispatchPlan
 
 
@@ -116,9 +117,8 @@ def randomised(module: nn.Module, plan: DispatchPlan, seed: int = 0) -> nn.Modul
     state = {}
     for key, tensor in module.state_dict().items():
         fan_in = max(tensor[0].numel() if tensor.dim() > 1 else 1, 1)
-        values = torch.randn(tensor.shape, generator=generator) * fan_in**-0.5
-        if tensor.dim() == 1:
-            values = 1 + 0.1 * values
+        values = torch.randn(tensor.shape, generator=generator)
+        values = values.mul_(fan_in**-0.5) if tensor.dim() > 1 else values.mul_(0.1).add_(1)
         state[key] = values.to(plan.device, plan.dtype)
     module.load_state_dict(state, assign=True)
     return module.eval().requires_grad_(False)
@@ -143,8 +143,11 @@ def _dit(request: BenchRequest) -> _Workload:
         rope = transformer.rope(latents, plan.dtype)
         return transformer(latents, transformer.modulation(times), text, rope)
 
-    flops = dit_flops(preset.config.transformer, preset.dit_latents, _CLIP_TOKENS + _LLM_VALID)
-    return _Workload(forward, f"latents {preset.dit_latents}", flops, plan)
+    def count() -> int:
+        text_tokens = _CLIP_TOKENS + _LLM_VALID
+        return dit_flops(preset.config.transformer, preset.dit_latents, text_tokens)
+
+    return _Workload(forward, f"latents {preset.dit_latents}", count, plan)
 
 
 def _vae(request: BenchRequest) -> _Workload:
@@ -153,11 +156,19 @@ def _vae(request: BenchRequest) -> _Workload:
         vae = VideoVAE(preset.config.vae, plan)
     randomised(vae, plan)
     latents = torch.randn(preset.vae_latents, device=plan.device, dtype=plan.dtype)
-    flops = vae_decode_flops(preset.config.vae, preset.vae_latents)
-    return _Workload(lambda: vae.decode(latents), f"latents {preset.vae_latents}", flops, plan)
+    return _Workload(
+        lambda: vae.decode(latents),
+        f"latents {preset.vae_latents}",
+        lambda: vae_decode_flops(preset.config.vae, preset.vae_latents),
+        plan,
+    )
 
 
 def _run(request: BenchRequest) -> _Workload:
+    # Imported here, so that the text encoders' library does not weigh on the other measurements.
+    from stepvideo_core.checkpoints.untrained import write_untrained
+    from stepvideo_core.pipeline import StepVideoPipeline
+
     folder = Path(tempfile.mkdtemp(prefix="stepvideo-bench-")) / "tiny"
     write_untrained(folder)
     pipe = StepVideoPipeline.from_pretrained(
@@ -173,7 +184,7 @@ def _run(request: BenchRequest) -> _Workload:
         f"tiny, {sampling.num_frames} frames of {sampling.width}x{sampling.height}, "
         f"{sampling.num_steps} steps"
     )
-    return _Workload(lambda: pipe("a red circle moves right"), text, None, pipe.plan)
+    return _Workload(lambda: pipe("a red circle moves right"), text, lambda: None, pipe.plan)
 
 
 BENCHES: dict[str, Callable[[BenchRequest], _Workload]] = {"dit": _dit, "vae": _vae, "run": _run}
@@ -195,7 +206,8 @@ def measure(request: BenchRequest) -> dict[str, Any]:
         workload.call()
         meter.synchronize()
         seconds.append(time.perf_counter() - start)
-    peak = meter.device_peak()
+    host_peak, device_peak = meter.host_peak(), meter.device_peak()
+    flops = workload.count_flops()
     ordered = torch.tensor(seconds, dtype=torch.float64)
     median = float(ordered.median())
     row: dict[str, Any] = {
@@ -206,11 +218,11 @@ def measure(request: BenchRequest) -> dict[str, Any]:
         "median_s": median,
         "p20_s": float(ordered.quantile(0.2)),
         "p80_s": float(ordered.quantile(0.8)),
-        "flops": workload.flops,
-        "tflops_per_second": workload.flops / median / 1e12 if workload.flops else None,
+        "flops": flops,
+        "tflops_per_second": flops / median / 1e12 if flops else None,
         "start_bytes": start_bytes,
-        "peak_bytes": meter.host_peak(),
-        "device_peak_bytes": peak,
+        "peak_bytes": host_peak,
+        "device_peak_bytes": device_peak,
         "dtype": str(workload.plan.dtype).removeprefix("torch."),
         "device": str(workload.plan.device),
         "plan": workload.plan.as_json(),
