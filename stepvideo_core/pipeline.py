@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Unpack
 
 from stepvideo_core.checkpoints.bundled import resolve_model
 from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName
@@ -32,7 +33,7 @@ from stepvideo_core.models.vae import VideoVAE
 from stepvideo_core.plugins import load_registry
 from stepvideo_core.progress import Observer, StageLog
 from stepvideo_core.record import run_record
-from stepvideo_core.request import GenerationSettings, build_settings
+from stepvideo_core.request import Choices, GenerationSettings, build_settings
 from stepvideo_core.sampling import denoise, initial_noise, sigma_schedule
 from stepvideo_core.text import TextEmbedding, TextEncoder
 from stepvideo_core.video import open_writer, to_uint8
@@ -150,16 +151,17 @@ class StepVideoPipeline:
             offload=offload,
         )
 
-    def settings(self, prompt: str, **choices: Any) -> tuple[GenerationSettings, list[str]]:
-        """Check a request; see `build_settings` for the choices. Returns notes on rounding."""
+    def settings(
+        self, prompt: str, *, truncate_prompt: bool = False, **choices: Unpack[Choices]
+    ) -> tuple[GenerationSettings, list[str]]:
+        """Check a request, fill in the model's defaults, and note what is rounded or cut."""
         if self.config.transformer.task == "image-to-video":
             raise InvalidRequest(
                 f"{self.layout.root} is an image-to-video model, which this version cannot run yet"
             )
-        truncate = choices.pop("truncate_prompt", False)
-        settings, notes = build_settings(self.config, prompt, **choices)
+        settings, notes = build_settings(self.config, prompt, choices)
         notes += self.text_encoder.check_length(
-            settings.prompt, settings.positive_suffix, truncate=truncate
+            settings.prompt, settings.positive_suffix, truncate=truncate_prompt
         )
         return settings, notes
 
@@ -247,18 +249,19 @@ class StepVideoPipeline:
         latents: Tensor | None = None,
         memory_limit: str | None = None,
         observer: Observer | None = None,
-        **choices: Any,
+        truncate_prompt: bool = False,
+        **choices: Unpack[Choices],
     ) -> VideoResult:
         """Generate a video.
 
         latents: initial noise [1, F, C, h, w] instead of the seed's; decides frames and size.
         memory_limit: refuse a run whose stages need more, e.g. "12GiB".
-        choices: negative_prompt, positive_suffix, frames, height, width, steps, cfg_scale,
-        time_shift, seed, truncate_prompt; what is left out comes from the model.
+        truncate_prompt: cut a prompt that is too long instead of refusing it.
+        choices: see `Choices`; what is left out comes from the model.
         """
         if latents is not None:
             choices["latent_shape"] = tuple(latents.shape)
-        settings, notes = self.settings(prompt, **choices)
+        settings, notes = self.settings(prompt, truncate_prompt=truncate_prompt, **choices)
         self.check_memory(settings, memory_limit)
         log = StageLog(self.device, observer)
         text = self.encode_text(settings, log)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from stepvideo_core.config import ModelConfig, VAEConfig
 from stepvideo_core.errors import InvalidRequest
@@ -51,43 +51,55 @@ class GenerationSettings:
         )
 
 
+class Choices(TypedDict, total=False):
+    """What a request may set; None, like leaving it out, means the model's own default.
+
+    latent_shape: of given initial latents; it decides frames, height and width, and a
+    contradicting one is an error.
+    """
+
+    negative_prompt: str | None
+    positive_suffix: str | None
+    frames: int | None
+    height: int | None
+    width: int | None
+    steps: int | None
+    cfg_scale: float | None
+    time_shift: float | None
+    seed: int | None
+    latent_shape: tuple[int, ...] | None
+
+
 def build_settings(
-    config: ModelConfig,
-    prompt: str,
-    *,
-    negative_prompt: str | None = None,
-    positive_suffix: str | None = None,
-    frames: int | None = None,
-    height: int | None = None,
-    width: int | None = None,
-    steps: int | None = None,
-    cfg_scale: float | None = None,
-    time_shift: float | None = None,
-    seed: int | None = None,
-    latent_shape: tuple[int, ...] | None = None,
+    config: ModelConfig, prompt: str, choices: Choices
 ) -> tuple[GenerationSettings, list[str]]:
     """Settings with the model's defaults filled in, and notes about what was rounded.
 
-    latent_shape: of given initial latents; it decides frames, height and width, and a contradicting
-    one is an error. Raises InvalidRequest for anything that no model of this config can run.
+    Raises InvalidRequest for anything that no model of this config can run, TypeError for a choice
+    that does not exist.
     """
+    unknown = set(choices) - Choices.__annotations__.keys()
+    if unknown:
+        raise TypeError(f"there is no setting {', '.join(sorted(unknown))}")
     defaults, vae = config.sampling, config.vae
     notes: list[str] = []
     if not prompt.strip():
         raise InvalidRequest("the prompt is empty: say what the video should show")
+    frames, height, width = choices.get("frames"), choices.get("height"), choices.get("width")
+    latent_shape = choices.get("latent_shape")
     if latent_shape is not None:
         frames, height, width = _from_latents(latent_shape, vae, frames, height, width)
     settings = GenerationSettings(
         prompt=prompt,
-        negative_prompt=_or(negative_prompt, defaults.negative_prompt),
-        positive_suffix=_or(positive_suffix, defaults.positive_suffix),
+        negative_prompt=_or(choices.get("negative_prompt"), defaults.negative_prompt),
+        positive_suffix=_or(choices.get("positive_suffix"), defaults.positive_suffix),
         num_frames=_rounded_frames(_or(frames, defaults.num_frames), vae, notes),
         height=_checked_size("height", _or(height, defaults.height), vae),
         width=_checked_size("width", _or(width, defaults.width), vae),
-        num_steps=_or(steps, defaults.num_steps),
-        cfg_scale=float(_or(cfg_scale, defaults.cfg_scale)),
-        time_shift=float(_or(time_shift, defaults.time_shift)),
-        seed=_or(seed, DEFAULT_SEED),
+        num_steps=_or(choices.get("steps"), defaults.num_steps),
+        cfg_scale=float(_or(choices.get("cfg_scale"), defaults.cfg_scale)),
+        time_shift=float(_or(choices.get("time_shift"), defaults.time_shift)),
+        seed=_or(choices.get("seed"), DEFAULT_SEED),
         fps=defaults.fps,
     )
     if settings.num_steps < 1:

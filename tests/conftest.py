@@ -15,15 +15,6 @@ _GOLDEN_FOLDERS = (_TESTS / "golden", _TESTS.parent.parent / "shared" / "golden"
 
 
 @pytest.fixture(scope="session")
-def golden_root() -> Path:
-    """The folder of golden data, recorded from the official implementation."""
-    for folder in _GOLDEN_FOLDERS:
-        if folder.is_dir():
-            return folder
-    pytest.skip("no golden data: neither tests/golden nor ../shared/golden exists")
-
-
-@pytest.fixture(scope="session")
 def golden() -> Callable[[str], Path]:
     """`golden("dit_t2v/golden.safetensors")` is that file or folder; skips if nobody has it."""
 

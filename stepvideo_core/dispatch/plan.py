@@ -8,7 +8,7 @@ nothing is decided after that.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,16 +35,6 @@ class Choice:
     shadow: str | None = None
 
 
-@dataclass
-class _State:
-    """What the dtype views of one plan share."""
-
-    choices: dict[tuple[str, Site], Choice] = field(default_factory=dict)
-    bound: dict[tuple[str, Site], Any] = field(default_factory=dict)
-    used_overrides: set[OpOverride] = field(default_factory=set)
-    frozen: bool = False
-
-
 class DispatchPlan:
     """Binds call sites to implementations for one device and dtype."""
 
@@ -61,15 +51,11 @@ class DispatchPlan:
         self.device = device
         self.dtype = dtype
         self.shadow = ShadowMonitor()
-        self._state = _State()
+        self._choices: dict[tuple[str, Site], Choice] = {}
+        self._bound: dict[tuple[str, Site], Any] = {}
+        self._used_overrides: set[OpOverride] = set()
+        self._frozen = False
         _check_names(registry, policy)
-
-    def for_dtype(self, dtype: torch.dtype) -> DispatchPlan:
-        """A view of this plan for a model that computes in another dtype; choices are shared."""
-        view = object.__new__(DispatchPlan)
-        view.__dict__.update(self.__dict__)
-        view.dtype = dtype
-        return view
 
     def bind(self, contract: OpContract[F], site: Site) -> F:
         """The implementation of `contract` for `site`, as a plain callable.
@@ -78,33 +64,33 @@ class DispatchPlan:
         """
         site = replace(site, device=self.device, dtype=self.dtype)
         key = (contract.name, site)
-        if key not in self._state.bound:
-            if self._state.frozen:
+        if key not in self._bound:
+            if self._frozen:
                 raise NoImplementation(
                     f"{contract.name}@{site.name} was not in the plan when it was frozen"
                 )
             fn, choice = self._choose(contract, site)
             if self.policy.shadow is not None:
                 fn, choice = self._with_shadow(contract, site, fn, choice)
-            self._state.bound[key] = fn
-            self._state.choices[key] = choice
-        return self._state.bound[key]
+            self._bound[key] = fn
+            self._choices[key] = choice
+        return self._bound[key]
 
     def freeze(self) -> None:
         """End the collecting of sites; an override that met none of them is an error."""
         for override in self.policy.overrides:
-            if override not in self._state.used_overrides:
-                sites = sorted({site.name for op, site in self._state.choices if op == override.op})
+            if override not in self._used_overrides:
+                sites = sorted({site.name for op, site in self._choices if op == override.op})
                 raise InvalidRequest(
                     f"--op {override} meets no call site; {override.op} is called at "
                     f"{', '.join(sites) or 'no site of this model'}"
                 )
-        self._state.frozen = True
+        self._frozen = True
 
     @property
     def choices(self) -> list[Choice]:
         """Every decision, in the order in which the models asked."""
-        return list(self._state.choices.values())
+        return list(self._choices.values())
 
     def as_json(self) -> list[dict[str, Any]]:
         """One {op, site, impl, reasons} per distinct decision (the shape of `plan --json`)."""
@@ -122,7 +108,7 @@ class DispatchPlan:
     def _choose(self, contract: OpContract[F], site: Site) -> tuple[F, Choice]:
         override = self.policy.override_for(contract.name, site.name)
         if override is not None:
-            self._state.used_overrides.add(override)
+            self._used_overrides.add(override)
             return self._promised(contract, site, override)
         reasons: list[str] = []
         own, fallbacks = self._order()

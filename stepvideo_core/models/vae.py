@@ -66,10 +66,6 @@ class VideoVAE(nn.Module):
             for chunk in latents_BFCHW.split(self.config.latent_chunk, dim=1)
         )
 
-    def num_chunks(self, latent_frames: int) -> int:
-        """How many pieces `decode_chunks` will give."""
-        return -(-latent_frames // self.config.latent_chunk)
-
     def _check_pixels(self, video_BTCHW: Tensor) -> None:
         frames, (height, width) = video_BTCHW.shape[1], video_BTCHW.shape[3:]
         factor, chunk = self.config.spatial_factor, self.config.frame_chunk

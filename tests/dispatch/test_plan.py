@@ -253,14 +253,6 @@ def test_a_frozen_plan_gives_what_it_chose_and_nothing_else() -> None:
         chosen.bind(RMS_NORM, LLM_NORM)
 
 
-def test_dtype_views_share_the_plan() -> None:
-    chosen = plan(registry_with())
-    half = chosen.for_dtype(torch.bfloat16)
-    half.bind(RMS_NORM, NORM)
-    assert chosen.choices[0].site.dtype == torch.bfloat16
-    assert chosen.dtype == torch.float32
-
-
 def test_shadow_measures_the_difference_and_does_not_change_the_result() -> None:
     registry = registry_with(backend("mine", [SLOW]))
     chosen = plan(registry, backend="reference", shadow="mine")

@@ -20,20 +20,22 @@ from stepvideo_core.request import build_settings
 
 
 def test_official_defaults() -> None:
-    settings, notes = build_settings(STEP_VIDEO_T2V, "a fox")
+    settings, notes = build_settings(STEP_VIDEO_T2V, "a fox", {})
     assert notes == []
     assert (settings.num_frames, settings.height, settings.width) == (204, 544, 992)
     assert (settings.num_steps, settings.cfg_scale, settings.time_shift) == (50, 9.0, 13.0)
     assert settings.full_prompt.startswith("a fox超高清、HDR 视频")
     assert settings.negative_prompt.startswith("画面暗")
     assert settings.latent_shape(STEP_VIDEO_T2V.vae) == (1, 36, 64, 34, 62)
-    turbo, _ = build_settings(STEP_VIDEO_T2V_TURBO, "a fox")
+    turbo, _ = build_settings(STEP_VIDEO_T2V_TURBO, "a fox", {})
     assert (turbo.num_steps, turbo.cfg_scale, turbo.time_shift) == (15, 5.0, 17.0)
-    assert build_settings(STEP_VIDEO_TI2V, "a fox")[0].num_frames == 102
+    assert build_settings(STEP_VIDEO_TI2V, "a fox", {})[0].num_frames == 102
 
 
 def test_empty_strings_switch_the_magic_off() -> None:
-    settings, _ = build_settings(STEP_VIDEO_T2V, "a fox", positive_suffix="", negative_prompt="")
+    settings, _ = build_settings(
+        STEP_VIDEO_T2V, "a fox", {"positive_suffix": "", "negative_prompt": ""}
+    )
     assert settings.full_prompt == "a fox"
     assert settings.negative_prompt == ""
 
@@ -42,7 +44,7 @@ def test_empty_strings_switch_the_magic_off() -> None:
     ("frames", "rounded"), [(1, 1), (2, 1), (16, 1), (17, 17), (18, 17), (33, 17), (205, 204)]
 )
 def test_frames_round_down_with_a_note(frames: int, rounded: int) -> None:
-    settings, notes = build_settings(TINY, "a fox", frames=frames)
+    settings, notes = build_settings(TINY, "a fox", {"frames": frames})
     assert settings.num_frames == rounded
     assert len(notes) == (frames != rounded)
     if notes:
@@ -51,7 +53,7 @@ def test_frames_round_down_with_a_note(frames: int, rounded: int) -> None:
 
 @given(frames=st.integers(1, 1000))
 def test_frames_and_latents_agree(frames: int) -> None:
-    settings, _ = build_settings(STEP_VIDEO_T2V, "a fox", frames=frames)
+    settings, _ = build_settings(STEP_VIDEO_T2V, "a fox", {"frames": frames})
     vae = STEP_VIDEO_T2V.vae
     assert settings.num_frames == vae.pixel_frames(settings.latent_shape(vae)[1])
     assert settings.num_frames <= frames
@@ -83,9 +85,14 @@ def test_frames_and_latents_agree(frames: int) -> None:
 def test_refusals(choices: dict[str, Any], message: str) -> None:
     arguments = {"prompt": "a fox"} | choices
     with pytest.raises(InvalidRequest, match=message):
-        build_settings(TINY, arguments.pop("prompt"), **arguments)
+        build_settings(TINY, arguments.pop("prompt"), arguments)
 
 
 def test_latents_decide_the_size() -> None:
-    settings, _ = build_settings(TINY, "a fox", latent_shape=(1, 3, 8, 4, 6))
+    settings, _ = build_settings(TINY, "a fox", {"latent_shape": (1, 3, 8, 4, 6)})
     assert (settings.num_frames, settings.height, settings.width) == (17, 64, 96)
+
+
+def test_a_setting_that_does_not_exist_is_a_bug_of_the_caller() -> None:
+    with pytest.raises(TypeError, match="there is no setting heigth"):
+        build_settings(TINY, "a fox", {"heigth": 64})  # type: ignore[typeddict-unknown-key]
