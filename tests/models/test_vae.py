@@ -15,12 +15,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from stepvideo_core.checkpoints.layout import read_vae_config
+from stepvideo_core.checkpoints.load import expected_shapes
 from stepvideo_core.config import TINY, VAE_V1, VAE_V2, VAECoderConfig, VAEConfig
 from stepvideo_core.errors import InvalidRequest
 from stepvideo_core.models.vae import Posterior, VideoVAE, blend_seams
 from stepvideo_core.models.vae_blocks import CausalConv3d
 
 from .closeness import relative_error
+from .random_weights import random_weights
 
 TOLERANCE = 2e-5
 ORACLE = [
@@ -132,6 +134,29 @@ def test_bfloat16_decode_is_as_near_as_the_official_one(
     official = data["decoded1_bf16"].float()
     truth = data["decoded1"]
     assert (output - truth).norm() <= 1.5 * (official - truth).norm()
+
+
+def test_version_1(golden: Callable[[str], Path], make_plan: Any) -> None:
+    """The official version 1 classes, weights from a seed, one chunk each way."""
+    data = load_file(golden("vae_v1/golden.safetensors"))
+    config = replace(
+        VAE_V1,
+        z_channels=4,
+        num_res_blocks=1,
+        encoder=VAECoderConfig(channels=32, multipliers=(1, 2, 2, 2), temporal_levels=(1, 2)),
+        decoder=VAECoderConfig(channels=32, multipliers=(2, 1, 1, 1), temporal_levels=(2, 3)),
+    )
+    model = VideoVAE(config, make_plan()).eval()
+    weights = random_weights(expected_shapes(model))
+    probe = weights["decoder.conv_in.conv.weight"].flatten()[:8]
+    if not torch.equal(probe, data["weights_probe"]):
+        pytest.skip("this torch draws other random numbers than the one that made the golden")
+    model.load_state_dict(weights)
+    assert relative_error(model.decode(data["latents"]), data["decoded"]) < TOLERANCE
+    expected = Posterior.from_parameters(data["encoder_params"])
+    posterior = model.encode(data["video"])
+    assert relative_error(posterior.mean, expected.mean) < TOLERANCE
+    assert relative_error(posterior.logvar, expected.logvar) < TOLERANCE
 
 
 def test_blending_is_sequential() -> None:
