@@ -139,6 +139,7 @@ class ProgressObserver:
     def end(self, report: StageReport) -> None:
         if self._bars is not None and self._task is not None:
             self._bars.update(self._task, total=self._done or 1, completed=self._done or 1)
+            self._bars.stop_task(self._task)  # else its pace would go on falling
         else:
             self._console.print(f"{report.name}: {_duration(report.seconds)}")
 
