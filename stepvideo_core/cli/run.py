@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -18,11 +18,8 @@ from stepvideo_core.cli.console import (
     stderr,
 )
 from stepvideo_core.cli.options import NumericsChoice, OffloadChoice
+from stepvideo_core.cli.report import backends_used, print_shadow, report_dry_run, summary
 from stepvideo_core.errors import InvalidRequest, RunInterrupted
-
-if TYPE_CHECKING:
-    from stepvideo_core.pipeline import StepVideoPipeline
-    from stepvideo_core.request import GenerationSettings
 
 _VIDEO, _OUTPUT, _MEMORY = "Video", "Output", "Memory"
 
@@ -205,7 +202,7 @@ def run(
     compressed = target.suffix.lower() != ".safetensors"
     check_output(target, None if compressed else raw_bytes, denoise=filtered)
     if dry_run:
-        _report_dry_run(pipe, settings, target, memory_limit, json_output)
+        report_dry_run(pipe, settings, target, memory_limit, json_output)
         return
     pipe.check_memory(settings, memory_limit)
 
@@ -235,11 +232,11 @@ def run(
         )
     seconds = time.perf_counter() - started
     if json_output:
-        print_json(_summary(pipe, settings, record, target, notes, seconds))
+        print_json(summary(pipe, settings, record, target, notes, seconds))
         return
     print_table(stage_table(log.reports))
-    _print_shadow(record)
-    stderr().print(f"[green]done[/] in {seconds:.1f} s with {_backends_used(pipe)}")
+    print_shadow(record)
+    stderr().print(f"[green]done[/] in {seconds:.1f} s with {backends_used(pipe)}")
     stderr().print(str(target), soft_wrap=True)
 
 
@@ -273,109 +270,3 @@ def _the_prompt(argument: str | None, option: str | None, file: Path | None) -> 
     if not given:
         raise InvalidRequest('there is no prompt: write stepvideo run "a red fox in the snow"')
     return given[0]
-
-
-def _report_dry_run(
-    pipe: StepVideoPipeline,
-    settings: GenerationSettings,
-    target: Path,
-    memory_limit: str | None,
-    json_output: bool,
-) -> None:
-    """What would run, what it needs, and whether that fits (exit code 2 if not)."""
-    from rich.table import Table
-
-    from stepvideo_core.memory.estimate import available_memory, check_fits
-    from stepvideo_core.memory.units import format_bytes, parse_memory
-    from stepvideo_core.record import run_record
-
-    needs = pipe.needs(settings)
-    limit = None if memory_limit is None else parse_memory(memory_limit)
-    allowed = available_memory(pipe.device) if limit is None else limit
-    fits = all(need.total <= allowed for need in needs)
-    if json_output:
-        record = run_record(pipe, settings)
-        record |= {
-            "output": str(target),
-            "memory": [need.as_json() for need in needs],
-            "available": allowed,
-            "fits": fits,
-        }
-        print_json(record)
-    else:
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        table.add_column("stage")
-        for column in ("weights", "activations", "peak", f"fits {format_bytes(allowed)}"):
-            table.add_column(column, justify="right")
-        for need in needs:
-            table.add_row(
-                need.name,
-                format_bytes(need.weights),
-                format_bytes(need.activations),
-                format_bytes(need.total),
-                "yes" if need.total <= allowed else "[red]no[/]",
-            )
-        shape = list(settings.latent_shape(pipe.config.vae))
-        console = stderr()
-        console.print(
-            f"{settings.num_frames} frames of {settings.width}x{settings.height}, latents {shape}, "
-            f"{settings.num_steps} steps, guidance {settings.cfg_scale}, seed {settings.seed}, "
-            f"{str(pipe.dtype).removeprefix('torch.')} on {pipe.device}, {_backends_used(pipe)}",
-            soft_wrap=True,
-        )
-        console.print(f"would write {target}", soft_wrap=True)
-        print_table(table)
-    check_fits(needs, pipe.device, limit)
-
-
-def _summary(
-    pipe: StepVideoPipeline,
-    settings: GenerationSettings,
-    record: dict[str, Any],
-    target: Path,
-    notes: list[str],
-    seconds: float,
-) -> dict[str, Any]:
-    stages = record["stages"]
-    device_peaks = [row["device_peak_bytes"] for row in stages if row["device_peak_bytes"]]
-    return {
-        "output": str(target),
-        "seed": settings.seed,
-        "plan": record["plan"],
-        "timings": {row["name"]: row["seconds"] for row in stages} | {"total": seconds},
-        "peak_memory": {
-            "host": max(row["host_peak_bytes"] for row in stages),
-            "device": max(device_peaks) if device_peaks else None,
-        },
-        "notes": notes,
-        **{key: value for key, value in record.items() if key not in ("seed", "plan")},
-    }
-
-
-def _backends_used(pipe: StepVideoPipeline) -> str:
-    names = sorted({choice.impl.split(":")[0] for choice in pipe.plan.choices})
-    return f"backend {' + '.join(names)}"
-
-
-def _print_shadow(record: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    rows = [row for row in record.get("shadow", ()) if row["calls"]]
-    if not rows:
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("op", "site", "implementation", "shadow"):
-        table.add_column(column)
-    for column in ("calls", "max abs", "max rel"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row["op"],
-            row["site"],
-            row["impl"],
-            row["shadow"],
-            str(row["calls"]),
-            f"{row['max_abs']:.2e}",
-            f"{row['max_rel']:.2e}" + (" [red]NaN[/]" if row["nonfinite"] else ""),
-        )
-    print_table(table)
