@@ -1,37 +1,12 @@
-"""Registers the reference backend. torch is its only library, so it works everywhere."""
+"""Registers the reference backend."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from stepvideo_core import __version__
-from stepvideo_core.dispatch import ANY_DEVICE, Backend, BackendRegistry
-from stepvideo_core.ops import OpImpl
+from stepvideo_core.dispatch import BackendRegistry
 from stepvideo_core.plugins import hookimpl
-
-
-def _why_not() -> list[str]:
-    return []
-
-
-def _load() -> Sequence[OpImpl[Any]]:
-    from stepvideo_reference import attention, convolution, linear, modulation, norm, rope
-
-    families = (linear, attention, norm, rope, modulation, convolution)
-    return [impl for family in families for impl in family.IMPLS]
+from stepvideo_reference.backend import reference_backend
 
 
 @hookimpl
 def stepvideo_register_backends(registry: BackendRegistry) -> None:
-    registry.add(
-        Backend(
-            name="reference",
-            device_type=ANY_DEVICE,
-            why_not=_why_not,
-            load=_load,
-            fallback=True,
-            version=__version__,
-            summary="plain torch on any device; `eager` is the meaning of each operator",
-        )
-    )
+    registry.add(reference_backend())

@@ -22,8 +22,9 @@ from stepvideo_bench.device_kernels import kernel_rows
 from stepvideo_bench.device_measure import Bench, Row, environment, probe
 from stepvideo_bench.device_models import accuracy_rows, speed_rows, tiny_rows, vae_rows
 from stepvideo_core.dispatch import BackendRegistry
-from stepvideo_core.plugins import load_registry
 from stepvideo_core.testing import CASES, run_parity
+from stepvideo_cuda.backend import cuda_backend
+from stepvideo_reference.backend import reference_backend
 
 # What the smoke run judges: one case of an operator, for the interpreter is slow.
 _SMOKE_OPS = ("rms_norm", "gelu_tanh", "attention")
@@ -182,7 +183,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to run, with probes")
     parser.add_argument("--tune", action="store_true", help="tune our kernels and measure again")
     options = parser.parse_args(arguments)
-    registry = load_registry()
+    # Without the plugin manager, which a bare machine need not have.
+    registry = BackendRegistry()
+    for backend in (reference_backend(), cuda_backend()):
+        registry.add(backend)
     missing = registry.why_not("cuda")
     if missing or (not options.smoke and registry.get("cuda").device_type != "cuda"):
         sys.stderr.write(f"the cuda backend cannot work here: {'; '.join(missing)}\n")

@@ -48,6 +48,18 @@ def test_without_a_device_it_refuses_with_a_sentence(tmp_path: Path) -> None:
     assert "the cuda backend cannot work here" in done.stderr
 
 
+def test_it_needs_torch_and_triton_only() -> None:
+    """None of the project's other dependencies, so that a bare GPU machine will do."""
+    program = (
+        "import sys, stepvideo_bench.device_check\n"
+        "others = {'pluggy', 'psutil', 'transformers', 'safetensors', 'sentencepiece', 'av', 'PIL',"
+        " 'typer', 'rich'}\n"
+        "print(sorted(others & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 def test_failures_are_found_and_tabulated() -> None:
     row = {
         "op": "rms_norm",
