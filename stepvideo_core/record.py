@@ -47,8 +47,12 @@ def run_record(
         "finishing": {"crop": True, "denoise_filter": pipe.config.sampling.denoise_filter},
         "versions": versions(),
     }
-    if log is not None:
-        record["stages"] = [report.as_json() for report in log.reports]
+    return record if log is None else record | measurements(pipe, log)
+
+
+def measurements(pipe: StepVideoPipeline, log: StageLog) -> dict[str, Any]:
+    """What has been measured so far: the stages, and the shadow's differences if there is one."""
+    found: dict[str, Any] = {"stages": [report.as_json() for report in log.reports]}
     if pipe.plan.policy.shadow is not None:
-        record["shadow"] = [asdict(entry) for entry in pipe.plan.shadow.records]
-    return record
+        found["shadow"] = [asdict(entry) for entry in pipe.plan.shadow.records]
+    return found

@@ -16,6 +16,7 @@ from stepvideo_core.cli.console import (
     stderr,
 )
 from stepvideo_core.cli.options import DType, NumericsChoice
+from stepvideo_core.cli.report import print_shadow
 from stepvideo_core.errors import InvalidRequest, RunInterrupted
 
 
@@ -124,4 +125,5 @@ def decode(
         )
         return
     print_table(stage_table(log.reports))
+    print_shadow(record)
     stderr().print(str(target), soft_wrap=True)

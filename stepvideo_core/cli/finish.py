@@ -12,6 +12,7 @@ from stepvideo_core.errors import RunInterrupted, StepVideoError
 from stepvideo_core.latents_file import write_latents
 from stepvideo_core.pipeline import StepVideoPipeline
 from stepvideo_core.progress import StageLog
+from stepvideo_core.record import measurements
 from stepvideo_core.video import open_writer, write_sidecar
 
 
@@ -90,6 +91,6 @@ def decode_to_file(
     ) as writer:
         for frames in pipe.decode_frames(latents, log):
             writer.write(frames)
-    # What decoding cost is known only now, when the output is complete.
-    record["stages"] = [report.as_json() for report in log.reports]
+    # What decoding cost, and how far its shadow was off, is known only now.
+    record |= measurements(pipe, log)
     write_sidecar(output, record)

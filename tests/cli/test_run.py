@@ -134,6 +134,7 @@ def test_shadow_prints_a_table(cli: Cli, quick: list[str], tmp_path: Path) -> No
     assert done.code == 0
     row = next(line for line in done.stdout.splitlines() if "dit.self" in line)
     assert "reference:sdpa" in row and "numpy64:rowwise" in row
+    assert "vae.mid" in done.stdout, "decoding is shadowed as well"
 
 
 def test_op_override_reaches_the_run(cli: Cli, quick: list[str], tmp_path: Path) -> None:
