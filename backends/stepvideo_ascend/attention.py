@@ -8,6 +8,7 @@ captured graphs, would gain nothing in eager mode.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stepvideo_ascend.capability import Generation
+from stepvideo_ascend.capability import Capability, Generation, dtype_name
 from stepvideo_ascend.chunked import chunked_attention
 from stepvideo_ascend.fused import (
     fused_infer_attention,
@@ -23,7 +24,7 @@ from stepvideo_ascend.fused import (
     prompt_flash_attention,
 )
 from stepvideo_ascend.selftest import KEY_COUNTS, attention_verdict
-from stepvideo_ascend.toolbox import Toolbox, dtype_name
+from stepvideo_ascend.toolbox import Toolbox
 from stepvideo_core.ops import ATTENTION, Attention, AttentionSite, OpImpl, Site
 
 _HALF = (torch.bfloat16, torch.float16)
@@ -93,13 +94,10 @@ _MINDIE_LEAST_KEYS = 2048
 _MINDIE_HEAD_DIM = 128
 
 
-def refusals(limits: Limits, site: Site, toolbox: Toolbox) -> list[str]:
-    """Why an operator with these limits cannot serve a site, with the numbers."""
+def refusals(limits: Limits, site: Site, capability: Capability) -> list[str]:
+    """Why an operator with these limits cannot serve a site on a chip, with the numbers."""
     assert isinstance(site, AttentionSite)
-    reasons = toolbox.why_not(site, limits.operator)
-    if site.device.type != "npu":
-        return reasons
-    capability = toolbox.capability_of(site.device)
+    reasons = []
     if capability.generation not in limits.generations:
         reasons.append(
             f"it is for {', '.join(name for name in limits.generations if name != 'unknown')}; "
@@ -133,18 +131,17 @@ def refusals(limits: Limits, site: Site, toolbox: Toolbox) -> list[str]:
     return reasons
 
 
-def _mindie_refusals(site: Site, toolbox: Toolbox) -> list[str]:
+def mindie_refusals(site: Site, capability: Capability) -> list[str]:
+    """Why MindIE-SD's kernel cannot serve a site on a chip."""
     assert isinstance(site, AttentionSite)
-    reasons = toolbox.mindie.why_not() + toolbox.why_not(site)
-    if site.device.type == "npu":
-        capability = toolbox.capability_of(site.device)
-        if capability.generation not in ("A2", "A3"):
-            reasons.append(f"its kernel is for A2, A3; this is {capability}")
+    reasons = []
+    if capability.generation not in ("A2", "A3"):
+        reasons.append(f"its kernel is for A2, A3; this is {capability}")
     if site.dtype not in _HALF:
         reasons.append(f"it takes bfloat16, float16, not {dtype_name(site.dtype)}")
     if site.head_dim > _MINDIE_HEAD_DIM:
         reasons.append(f"head_dim {site.head_dim} > {_MINDIE_HEAD_DIM}")
-    if site.causal or site.key_lengths:
+    if site.causal or site.key_lengths or site.num_heads != site.num_kv_heads:
         reasons.append(
             f"its kernel is for full self-attention from {_MINDIE_LEAST_KEYS} tokens on, and hands "
             "the rest to npu_fusion_attention"
@@ -180,31 +177,44 @@ def _mindie_attention(toolbox: Toolbox) -> Attention:
 
 
 def implementations(toolbox: Toolbox) -> list[OpImpl[Any]]:
-    def tested(
+    def impl(
         name: str,
         attend: Attention,
-        documented: Callable[[Site], list[str]],
+        limits: Callable[[Site, Capability], list[str]],
+        *,
+        operators: tuple[str, ...] = (),
+        library: tuple[str, ...] = (),
         key_counts: tuple[int, ...] = KEY_COUNTS,
     ) -> OpImpl[Any]:
         def why_not(site: Site) -> list[str]:
             assert isinstance(site, AttentionSite)
-            return documented(site) or attention_verdict(attend, site, key_counts)
+            reasons = [*library, *toolbox.why_not(site, *operators)]
+            if site.device.type == "npu":
+                reasons += limits(site, toolbox.capability_of(site.device))
+            return reasons or attention_verdict(attend, site, key_counts)
 
         return OpImpl(op=ATTENTION, name=name, fn=attend, rank=_RANKS[name], why_not=why_not)
 
-    def limited(name: str, attend: Attention) -> OpImpl[Any]:
-        return tested(name, attend, lambda site: refusals(LIMITS[name], site, toolbox))
+    def fused(name: str, attend: Attention) -> OpImpl[Any]:
+        limits = LIMITS[name]
+        return impl(
+            name,
+            attend,
+            functools.partial(refusals, limits),
+            operators=(limits.operator,),
+        )
 
     return [
-        limited("fusion", fusion_attention),
-        limited("fused_infer", fused_infer_attention),
-        limited("prompt_flash", prompt_flash_attention),
-        tested("chunked", chunked_attention, toolbox.why_not),
-        tested(
+        fused("fusion", fusion_attention),
+        fused("fused_infer", fused_infer_attention),
+        fused("prompt_flash", prompt_flash_attention),
+        impl("chunked", chunked_attention, lambda site, capability: []),
+        impl(
             "mindie",
             _mindie_attention(toolbox),
-            lambda site: _mindie_refusals(site, toolbox),
+            mindie_refusals,
+            library=tuple(toolbox.mindie.why_not()),
             # Below 2048 keys it calls another kernel than the one to be tested.
-            (_MINDIE_LEAST_KEYS, _MINDIE_LEAST_KEYS + 424),
+            key_counts=(_MINDIE_LEAST_KEYS, _MINDIE_LEAST_KEYS + 424),
         ),
     ]

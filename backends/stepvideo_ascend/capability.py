@@ -43,8 +43,21 @@ class Capability:
         """bfloat16 came with the A2; the 910A and the 310P compute in float16 and float32."""
         return self.generation not in ("910A", "310P")
 
+    def refusals(self, dtype: torch.dtype) -> list[str]:
+        """Why the chip cannot compute in a dtype; empty if it can."""
+        if dtype == torch.bfloat16 and not self.has_bfloat16:
+            return [f"bfloat16 came with the Ascend910B (A2); this is {self}: --dtype float16"]
+        if dtype not in (torch.bfloat16, torch.float16, torch.float32):
+            return [f"NPUs do not compute in {dtype_name(dtype)}"]
+        return []
+
     def __str__(self) -> str:
         return f"{self.name} ({self.generation})"
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16` of torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def probe(device: torch.device) -> Capability:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from stepvideo_ascend.capability import Capability
 from stepvideo_ascend.toolbox import Toolbox
 from stepvideo_core.ops import GROUP_NORM_SILU, RMS_NORM, OpImpl, RMSNormSite, Site
 
@@ -21,6 +22,15 @@ def fused_rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     Its second result, the reciprocal root, serves training only.
     """
     return torch.ops.npu.npu_rms_norm(x, weight, epsilon=eps)[0]
+
+
+def row_refusals(site: Site, capability: Capability) -> list[str]:
+    """Why npu_rms_norm cannot take a site's rows on a chip."""
+    assert isinstance(site, RMSNormSite)
+    row = site.width * site.dtype.itemsize
+    if capability.generation == "310P" and row < _LEAST_ROW_310P:
+        return [f"rows of {row} bytes < {_LEAST_ROW_310P} on {capability}"]
+    return []
 
 
 def fused_group_norm_silu(
@@ -58,14 +68,8 @@ def fused_group_norm_silu(
 
 def implementations(toolbox: Toolbox) -> list[OpImpl[Any]]:
     def rms_norm_why_not(site: Site) -> list[str]:
-        assert isinstance(site, RMSNormSite)
         reasons = toolbox.why_not(site, "npu_rms_norm")
-        row = site.width * site.dtype.itemsize
-        if not reasons and row < _LEAST_ROW_310P:
-            capability = toolbox.capability_of(site.device)
-            if capability.generation == "310P":
-                reasons.append(f"rows of {row} bytes < {_LEAST_ROW_310P} on {capability}")
-        return reasons
+        return reasons or row_refusals(site, toolbox.capability_of(site.device))
 
     def group_norm_why_not(site: Site) -> list[str]:
         return toolbox.why_not(site, "npu_group_norm_silu")

@@ -43,16 +43,20 @@ def rotary_rope_3d(
     return out_BSHD
 
 
+def refusals(site: Site) -> list[str]:
+    """Why npu_rotary_mul cannot take a site's heads, on any chip."""
+    assert isinstance(site, RopeSite)
+    reasons = [f"an axis of {width} channels is odd" for width in site.axes if width % 2]
+    reasons += [
+        f"an axis of {width} channels > {_MAX_WIDTH}" for width in site.axes if width > _MAX_WIDTH
+    ]
+    if site.num_heads > _MAX_HEADS:
+        reasons.append(f"{site.num_heads} heads > {_MAX_HEADS}")
+    return reasons
+
+
 def implementations(toolbox: Toolbox) -> list[OpImpl[Any]]:
     def why_not(site: Site) -> list[str]:
-        assert isinstance(site, RopeSite)
-        reasons = toolbox.why_not(site, "npu_rotary_mul")
-        reasons += [f"axis of {width} channels is odd" for width in site.axes if width % 2]
-        reasons += [
-            f"axis of {width} channels > {_MAX_WIDTH}" for width in site.axes if width > _MAX_WIDTH
-        ]
-        if site.num_heads > _MAX_HEADS:
-            reasons.append(f"{site.num_heads} heads > {_MAX_HEADS}")
-        return reasons
+        return toolbox.why_not(site, "npu_rotary_mul") + refusals(site)
 
     return [OpImpl(op=ROPE_3D, name="rotary", fn=rotary_rope_3d, why_not=why_not)]

@@ -8,13 +8,13 @@ CPU. One that lies is refused with what it did. Each combination is tested once 
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from stepvideo_ascend.toolbox import dtype_name
+from stepvideo_ascend.capability import dtype_name
 from stepvideo_core.ops import Attention, AttentionSite
 
 # Errors relative to the truth's largest value; those seen in the wild were above a tenth.
@@ -25,6 +25,8 @@ TOLERANCES: dict[torch.dtype, float] = {
 }
 KEY_COUNTS = (40, 600)
 _QUERIES = 24
+
+_verdicts: dict[tuple[Attention, AttentionSite, tuple[int, ...]], tuple[str, ...]] = {}
 
 
 def attention_verdict(
@@ -44,14 +46,15 @@ def attention_verdict(
         device=site.device,
         dtype=site.dtype,
     )
-    return list(_verdict(attend, small, key_counts))
+    call = (attend, small, key_counts)
+    if call not in _verdicts:
+        _verdicts[call] = tuple(_verdict(*call))
+    return list(_verdicts[call])
 
 
-@functools.cache
 def _verdict(
     attend: Attention, site: AttentionSite, key_counts: tuple[int, ...]
-) -> tuple[str, ...]:
-    reasons = []
+) -> Iterator[str]:
     for keys in key_counts:
         where = f"self-test on {site.device} in {dtype_name(site.dtype)} with {keys} keys"
         try:
@@ -60,13 +63,12 @@ def _verdict(
             first_line = str(error).strip().split("\n")[0]
             problem = f"{type(error).__name__}: {first_line}"
         if problem:
-            reasons.append(f"{where}: {problem}")
-    return tuple(reasons)
+            yield f"{where}: {problem}"
 
 
 def forget_verdicts() -> None:
     """Test everything anew, after an operator has been replaced in the running process."""
-    _verdict.cache_clear()
+    _verdicts.clear()
 
 
 def _examine(attend: Attention, site: AttentionSite, keys: int) -> str | None:

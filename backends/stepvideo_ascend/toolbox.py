@@ -27,25 +27,15 @@ class Toolbox:
     mindie: Library
 
     def why_not(self, site: Site, *operators: str) -> list[str]:
-        """What keeps any implementation from a site: the device, the dtype, a missing operator."""
+        """What keeps any implementation from a site: the device, a missing operator, the dtype."""
         if site.device.type != "npu":
             return [f"it computes on an npu, not on {site.device.type}"]
-        reasons = [
+        missing = [
             f"this torch_npu has no operator {operator}"
             for operator in operators
             if not self.offers(operator)
         ]
-        capability = self.capability_of(site.device)
-        if site.dtype == torch.bfloat16 and not capability.has_bfloat16:
-            reasons.append(f"bfloat16 came with the Ascend910B (A2); this is {capability}")
-        elif site.dtype not in (torch.bfloat16, torch.float16, torch.float32):
-            reasons.append(f"NPUs do not compute in {dtype_name(site.dtype)}")
-        return reasons
-
-
-def dtype_name(dtype: torch.dtype) -> str:
-    """`bfloat16` of torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
+        return missing + self.capability_of(site.device).refusals(site.dtype)
 
 
 def find_toolbox() -> Toolbox:
