@@ -76,8 +76,8 @@ def strided(tensor: Tensor) -> Tensor:
 def channels_last(tensor: Tensor) -> Tensor:
     """The same values with channels innermost in memory.
 
-    By permuting, because not every device knows torch's channels-last memory formats.
+    By moving the axis: not every device can make that memory format out of another.
     """
-    if tensor.dim() not in (4, 5):
+    if tensor.dim() < 4:
         return tensor
     return tensor.movedim(1, -1).contiguous().movedim(-1, 1)
