@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,47 +11,41 @@ import torch
 
 from stepvideo_ascend.versions import Stack, advice, cann_remark, mismatches, read_stack
 from stepvideo_core import __version__
+from stepvideo_core.cli.autoload import missing_cann_library
 from stepvideo_core.dispatch import Backend, find_library
 from stepvideo_core.errors import BackendUnavailable
 from stepvideo_core.ops import OpImpl
 
-# The library of CANN's runtime: if it opens, the installation is in use.
-_RUNTIME = "libascendcl.so"
-
 
 def _why_not() -> list[str]:
     # Someone else, torch's autoload for one, has imported it: then there is nothing to foresee.
-    if "torch_npu" in sys.modules:
+    if sys.modules.get("torch_npu") is not None:
         return []
     stack = read_stack()
-    return mismatches(stack) or cann_problems(stack, open_library)
+    return mismatches(stack) or cann_problems(stack, missing_cann_library())
 
 
-def open_library(name: str) -> None:
-    """Open a shared library as torch_npu will; OSError if that fails."""
-    ctypes.CDLL(name)
+def cann_problems(stack: Stack, missing: OSError | None) -> list[str]:
+    """Why torch_npu would not find CANN: absent, there but not in use, or broken.
 
-
-def cann_problems(stack: Stack, open_library: Callable[[str], None]) -> list[str]:
-    """Why torch_npu would not find CANN: absent, there but not in use, or broken."""
-    try:
-        open_library(_RUNTIME)
-    except OSError as error:
-        if stack.sourced:
-            return [
-                f"the environment names a CANN installation, but {_RUNTIME} cannot be opened "
-                f"({error}): run its set_env.sh again, or install CANN anew"
-            ]
-        if stack.cann_home is not None:
-            return [
-                f"CANN {stack.cann} is installed but this shell does not use it: "
-                f"source {_set_env(stack.cann_home)}"
-            ]
+    missing: what the system said about the library that did not open.
+    """
+    if missing is None:
+        return []
+    if stack.sourced:
         return [
-            f"torch_npu {stack.torch_npu} is here and CANN is not: install the driver and CANN "
-            f"({advice(stack.torch)}), then source its set_env.sh"
+            "the environment names a CANN installation, but one of its libraries does not open "
+            f"({missing}): source its set_env.sh again, or install CANN anew"
         ]
-    return []
+    if stack.cann_home is not None:
+        return [
+            f"CANN {stack.cann} is installed but this shell does not use it: "
+            f"source {_set_env(stack.cann_home)}"
+        ]
+    return [
+        f"torch_npu {stack.torch_npu} is here and CANN is not ({missing}): install the driver and "
+        f"CANN, then source its set_env.sh; {advice(stack.torch)}"
+    ]
 
 
 def _set_env(home: Path) -> Path:
@@ -64,6 +57,8 @@ def _set_env(home: Path) -> Path:
 def _load() -> Sequence[OpImpl[Any]]:
     library = find_library("torch_npu", needs=(), install="pip install 'stepvideo[npu]'")
     if library.problem is not None:
+        # It has failed half-way; whoever imports it next because it is installed would fail too.
+        sys.modules["torch_npu"] = None  # type: ignore[assignment]
         raise BackendUnavailable(f"{library.problem}; {advice(read_stack().torch)}")
     npu = library.module.npu
     if not npu.is_available():

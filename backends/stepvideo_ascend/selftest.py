@@ -52,9 +52,7 @@ def attention_verdict(
     return list(_verdicts[call])
 
 
-def _verdict(
-    attend: Attention, site: AttentionSite, key_counts: tuple[int, ...]
-) -> Iterator[str]:
+def _verdict(attend: Attention, site: AttentionSite, key_counts: tuple[int, ...]) -> Iterator[str]:
     for keys in key_counts:
         where = f"self-test on {site.device} in {dtype_name(site.dtype)} with {keys} keys"
         try:

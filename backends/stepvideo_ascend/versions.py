@@ -122,8 +122,8 @@ def advice(torch_version: str) -> str:
         )
     torch_npu, cann = PAIRS[torch_version]
     return (
-        f"torch {torch_version} goes with torch_npu {torch_npu} and CANN {cann}: "
-        f"pip install torch-npu=={torch_npu}"
+        f"torch {torch_version} goes with torch_npu {torch_npu} and CANN {cann} "
+        f"(pip install torch-npu=={torch_npu})"
     )
 
 
