@@ -26,7 +26,8 @@ def causal_triangle(device: torch.device) -> Tensor:
 
     Its size is fixed whatever the sequence; 4 MiB per device, built once.
     """
-    return torch.ones(_TRIANGLE, _TRIANGLE, dtype=torch.bool).triu(1).to(device)
+    ones = torch.ones(_TRIANGLE, _TRIANGLE, dtype=torch.bool, device="cpu")
+    return ones.triu(1).to(device)
 
 
 def _per_length(

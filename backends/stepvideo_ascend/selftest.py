@@ -56,7 +56,9 @@ def _verdict(attend: Attention, site: AttentionSite, key_counts: tuple[int, ...]
     for keys in key_counts:
         where = f"self-test on {site.device} in {dtype_name(site.dtype)} with {keys} keys"
         try:
-            problem = _examine(attend, site, keys)
+            # Call sites bind while their models are built on the meta device.
+            with torch.device("cpu"), torch.no_grad():
+                problem = _examine(attend, site, keys)
         except RuntimeError as error:  # what torch makes of every error of the device
             first_line = str(error).strip().split("\n")[0]
             problem = f"{type(error).__name__}: {first_line}"

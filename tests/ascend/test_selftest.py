@@ -34,6 +34,13 @@ def test_the_truth_passes(site: AttentionSite, dtype: torch.dtype) -> None:
     assert attention_verdict(chunked_attention, replace(site, dtype=dtype)) == []
 
 
+@pytest.mark.parametrize("site", SITES, ids=lambda site: site.name)
+def test_it_runs_while_a_model_is_built_on_the_meta_device(site: AttentionSite) -> None:
+    with torch.device("meta"):
+        assert attention_verdict(chunked_attention, site) == []
+        assert attention_verdict(plain_average, SELF) != []
+
+
 def blind_beyond_512(
     q_BSHD: Tensor,
     k_BTGD: Tensor,
