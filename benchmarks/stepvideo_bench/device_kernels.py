@@ -63,7 +63,9 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
         return torch.randn(shape, device=device, dtype=dtype)
 
     def video(*shape: int) -> Tensor:
-        return made(*shape).contiguous(memory_format=torch.channels_last_3d)
+        # As the layer in front leaves it: the npu's convolutions know channels first only.
+        x = made(*shape)
+        return x if device.type == "npu" else x.movedim(1, -1).contiguous().movedim(-1, 1)
 
     def case(
         op: OpContract[Any],
@@ -205,7 +207,7 @@ def kernel_rows(bench: Bench, registry: BackendRegistry, only: str | None = None
     torch.manual_seed(0)
     for case in cases(bench, torch.bfloat16 if bench.real else torch.float32):
         arguments: tuple[Any, ...] | None = case.make()
-        for backend in ("cuda", "reference"):
+        for backend in (bench.backend, "reference"):
             for impl in registry.implementations(backend):
                 if impl.op is not case.op or only not in (None, impl.name):
                     continue
