@@ -7,9 +7,10 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stepvideo_virtual_npu.environment import AUTOLOAD, check_environment
 from stepvideo_virtual_npu.errors import VirtualNpuUnavailable
@@ -84,12 +85,12 @@ def _start(soc: Soc, level: Level) -> None:
     cann = VirtualCann(soc)
     _runtimes.append(cann)
     cann.load()
-    _import_torch_npu()
+    shape_functions = _import_torch_npu()
 
     from stepvideo_virtual_npu import operators
     from stepvideo_virtual_npu.device import collectives, executor
 
-    operators.install_shape_functions(soc)
+    operators.install_shape_functions(soc, shape_functions)
     if level != "contract":
         operators.install_cpu_kernels(soc)
     if level == "device":
@@ -102,12 +103,19 @@ def _start(soc: Soc, level: Level) -> None:
     torch.npu.set_compile_mode(jit_compile=soc.jit_compile)  # type: ignore[attr-defined]
 
 
-def _import_torch_npu() -> None:
-    """Import it quietly and quickly: without CANN it searches the whole working directory for one,
-    and says on stdout, which belongs to the program that runs, that there is none."""
+def _import_torch_npu() -> dict[str, Callable[..., Any]]:
+    """Import it quietly and quickly, and note its shape functions, by operator.
+
+    Without CANN it searches the whole working directory for one, and says on stdout, which belongs
+    to the program that runs, that there is none.
+    """
     said = io.StringIO()
     before = Path.cwd()
-    with tempfile.TemporaryDirectory() as empty, contextlib.redirect_stdout(said):
+    with (
+        tempfile.TemporaryDirectory() as empty,
+        contextlib.redirect_stdout(said),
+        _noting_shape_functions() as noted,
+    ):
         os.chdir(empty)
         try:
             import torch_npu  # noqa: F401
@@ -116,3 +124,32 @@ def _import_torch_npu() -> None:
     for line in said.getvalue().splitlines():
         if "ASCEND_HOME_PATH" not in line:
             sys.stderr.write(line + "\n")
+    return noted
+
+
+@contextlib.contextmanager
+def _noting_shape_functions() -> Iterator[dict[str, Callable[..., Any]]]:
+    """The functions that are registered for the Meta key of `npu::` operators meanwhile.
+
+    The dispatcher would hand out a registered function again, but not one that calls right when
+    its arguments are fake tensors.
+    """
+    import torch
+
+    noted: dict[str, Callable[..., Any]] = {}
+    original = torch.library.Library.impl
+
+    def impl(
+        library: torch.library.Library, op: Any, fn: Any, dispatch_key: str = "", **options: Any
+    ) -> Any:
+        key = dispatch_key or library.dispatch_key
+        if library.ns == "npu" and key == "Meta":
+            name = op if isinstance(op, str) else op.name()
+            noted[name.removeprefix("npu::").removesuffix(".default")] = fn
+        return original(library, op, fn, dispatch_key, **options)
+
+    torch.library.Library.impl = impl  # type: ignore[method-assign, assignment]
+    try:
+        yield noted
+    finally:
+        torch.library.Library.impl = original  # type: ignore[method-assign]

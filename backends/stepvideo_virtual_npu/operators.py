@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,30 +37,26 @@ def _name(op: torch._ops.OpOverload) -> str:
     return op.name().removeprefix("npu::")
 
 
-def install_shape_functions(soc: Soc) -> None:
-    """Check contracts before the vendor's shape functions, for meta and fake tensors."""
+def install_shape_functions(soc: Soc, vendor: Mapping[str, Callable[..., Any]]) -> None:
+    """Check contracts before the vendor's shape functions, for meta and fake tensors.
+
+    vendor: those functions by operator, as noted while torch_npu was imported.
+    """
     library = torch.library.Library("npu", "IMPL")
     _installed.append(library)
     for op in vendor_operators():
         name = _name(op)
         if not torch._C._dispatch_has_kernel_for_dispatch_key(op.name(), "Meta"):
             continue
+        fake = simple_registry.singleton.find(op.name()).fake_impl.kernel
         if name not in CONTRACTS:
             library.impl(name, _refusal(op), "Meta", allow_override=True)
-            continue
-        fake = simple_registry.singleton.find(op.name()).fake_impl.kernel
-        if fake is not None:
+        elif fake is not None:
             checked = _checked_shape_function(op, soc, fake.func)
             torch.library.register_fake(op, checked, lib=library, allow_override=True)
-            continue
-        vendor = torch.library.get_kernel(op, "Meta")
-        library.impl(
-            name,
-            _checked_boxed_function(op, soc, vendor),
-            "Meta",
-            with_keyset=True,
-            allow_override=True,
-        )
+        else:
+            checked = _checked_shape_function(op, soc, vendor[name])
+            library.impl(name, checked, "Meta", allow_override=True)
 
 
 def _checked_shape_function(
@@ -70,15 +66,6 @@ def _checked_shape_function(
         record(op, args, kwargs, meta=True)
         CONTRACTS[_name(op)].check(bind(op._schema, args, kwargs), soc)
         return vendor(*args, **kwargs)
-
-    return shape_function
-
-
-def _checked_boxed_function(op: torch._ops.OpOverload, soc: Soc, vendor: Any) -> Callable[..., Any]:
-    def shape_function(keys: torch._C.DispatchKeySet, *args: Any, **kwargs: Any) -> Any:
-        record(op, args, kwargs, meta=True)
-        CONTRACTS[_name(op)].check(bind(op._schema, args, kwargs), soc)
-        return vendor.call_boxed(keys, *args, **kwargs)
 
     return shape_function
 

@@ -15,8 +15,9 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from stepvideo_virtual_npu.device.aliasing import DEVICE_TYPE, Borrowed, is_on_device
+from stepvideo_virtual_npu.device.copies import copy_kernels
 from stepvideo_virtual_npu.device.generators import cpu_generator
-from stepvideo_virtual_npu.device.native import special_kernels
+from stepvideo_virtual_npu.device.native import substitutes
 from stepvideo_virtual_npu.device.policy import check_native_call
 from stepvideo_virtual_npu.recording import record, recorded
 from stepvideo_virtual_npu.soc import Soc
@@ -73,7 +74,9 @@ def _parameters(op: torch._ops.OpOverload) -> set[str]:
     return {argument.name for argument in op._schema.arguments}
 
 
-def native_kernel(op: torch._ops.OpOverload, soc: Soc) -> Callable[..., Any]:
+def native_kernel(
+    op: torch._ops.OpOverload, soc: Soc, compute: Callable[..., Any] | None
+) -> Callable[..., Any]:
     """The device kernel of a native operator: record, check the policy, compute."""
     name = op._schema.name.split("::")[1]
 
@@ -81,7 +84,7 @@ def native_kernel(op: torch._ops.OpOverload, soc: Soc) -> Callable[..., Any]:
         record(op, args, kwargs, meta=False)
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         check_native_call(name, tensors, soc)
-        return run_on_device(op, args, kwargs)
+        return run_on_device(op, args, kwargs, compute)
 
     return kernel
 
@@ -113,16 +116,16 @@ def install_native_kernels(soc: Soc) -> int:
     """Replace the NPU kernels of native operators; how many were replaced."""
     library = torch.library.Library("aten", "IMPL")
     _installed.append(library)
-    special = special_kernels(soc)
+    copies, computed = copy_kernels(soc), substitutes(soc)
     count = 0
     for op in native_operators():
         rest = op.name().removeprefix("aten::")
         if rest.partition(".")[0] in _KEPT or op.is_view:
             continue
-        if rest in special:
-            kernel = recorded(op, special[rest])
+        if rest in copies:
+            kernel = recorded(op, copies[rest])
         else:
-            kernel = native_kernel(op, soc)
+            kernel = native_kernel(op, soc, computed.get(rest))
         library.impl(rest, kernel, KEY, allow_override=True)
         count += 1
     return count

@@ -1,83 +1,68 @@
-"""Native operators that need more than torch's CPU kernel."""
+"""Native operators for which torch has a wrong CPU kernel, or none: functions of CPU tensors."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from stepvideo_virtual_npu.device.aliasing import cpu_view, is_on_device, to_device
-from stepvideo_virtual_npu.device.policy import check_native_call
 from stepvideo_virtual_npu.soc import Generation, Soc
 
 
-def _local(tensor: Tensor) -> Tensor:
-    return cpu_view(tensor) if is_on_device(tensor) else tensor
+def substitutes(soc: Soc) -> dict[str, Callable[..., Any]]:
+    """What to compute instead, by `name` or `name.overload` under `aten`."""
 
-
-def special_kernels(soc: Soc) -> dict[str, Callable[..., Any]]:
-    """Kernels by `name` or `name.overload` under `aten`, for the NPU's dispatch key."""
-
-    def copy_(target: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-        check_native_call("copy_", [target, source], soc)
-        _local(target).copy_(_local(source))
-        return target
-
-    def copy_from(source: Tensor, target: Tensor, non_blocking: bool = False) -> Tensor:
-        return copy_(target, source)
-
-    def to_copy(
-        tensor: Tensor,
-        *,
-        dtype: torch.dtype | None = None,
-        layout: torch.layout | None = None,
-        device: torch.device | None = None,
-        pin_memory: bool | None = None,
-        non_blocking: bool = False,
-        memory_format: torch.memory_format | None = None,
-    ) -> Tensor:
-        check_native_call("_to_copy", [tensor], soc)
-        device = tensor.device if device is None else device
-        copied = torch.ops.aten._to_copy.default(
-            _local(tensor), dtype=dtype, layout=layout, memory_format=memory_format
-        )
-        if device.type == "cpu":
-            return copied
-        placed = to_device(copied, device)
-        check_native_call("_to_copy", [placed], soc)
-        return placed
-
-    def local_scalar(tensor: Tensor) -> Any:
-        return _local(tensor).item()
-
-    def honours_approximate() -> bool:
+    def form(approximate: str) -> str:
+        """Below the 950 the native operator computes the tanh form whatever it is asked for, unless
+        torch_npu's compatible implementation is on."""
         import torch_npu
 
-        return (
-            soc.generation is Generation.ASCEND_950 or torch_npu.npu.are_compatible_impl_enabled()
-        )
+        obeys = soc.generation is Generation.ASCEND_950
+        obeys = obeys or torch_npu.npu.are_compatible_impl_enabled()
+        return approximate if obeys else "tanh"
 
-    def gelu(tensor: Tensor, *, approximate: str = "none") -> Tensor:
-        """Below the 950 the native operator computes the tanh form whatever it is asked for."""
-        check_native_call("gelu", [tensor], soc)
-        form = approximate if honours_approximate() else "tanh"
-        return to_device(F.gelu(_local(tensor), approximate=form), tensor.device)
+    def gelu(x: Tensor, *, approximate: str = "none") -> Tensor:
+        return F.gelu(x, approximate=form(approximate))
 
-    def gelu_out(tensor: Tensor, *, approximate: str = "none", out: Tensor) -> Tensor:
-        check_native_call("gelu", [tensor], soc)
-        form = approximate if honours_approximate() else "tanh"
-        torch.ops.aten.gelu.out(_local(tensor), approximate=form, out=_local(out))
-        return out
+    def gelu_out(x: Tensor, *, approximate: str = "none", out: Tensor) -> Tensor:
+        return torch.ops.aten.gelu.out(x, approximate=form(approximate), out=out)
+
+    def gelu_backward(grad: Tensor, x: Tensor, *, approximate: str = "none") -> Tensor:
+        return torch.ops.aten.gelu_backward.default(grad, x, approximate=form(approximate))
 
     return {
-        "copy_": copy_,
-        "_copy_from": copy_from,
-        "_copy_from_and_resize": copy_from,
-        "_to_copy": to_copy,
-        "_local_scalar_dense": local_scalar,
         "gelu": gelu,
         "gelu.out": gelu_out,
+        "gelu_backward": gelu_backward,
+        "linear_backward": _linear_backward,
+        "matmul_backward": _matmul_backward,
     }
+
+
+def _linear_backward(
+    x: Tensor, grad: Tensor, weight: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """torch_npu differentiates `linear` as a whole; on the CPU its parts are differentiated."""
+    rows = grad.reshape(-1, grad.shape[-1])
+    return (
+        grad @ weight if wanted[0] else None,
+        rows.t() @ x.reshape(-1, x.shape[-1]) if wanted[1] else None,
+        rows.sum(dim=0) if wanted[2] else None,
+    )
+
+
+def _matmul_backward(
+    grad: Tensor, a: Tensor, b: Tensor, wanted: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    left = a[None] if a.dim() == 1 else a
+    right = b[:, None] if b.dim() == 1 else b
+    if a.dim() == 1:
+        grad = grad.unsqueeze(-1 if b.dim() == 1 else -2)
+    if b.dim() == 1:
+        grad = grad.unsqueeze(-1)
+    grad_a = (grad @ right.mT).sum_to_size(left.shape).reshape(a.shape) if wanted[0] else None
+    grad_b = (left.mT @ grad).sum_to_size(right.shape).reshape(b.shape) if wanted[1] else None
+    return grad_a, grad_b
