@@ -23,6 +23,7 @@ from stepvideo_core.ops import (
     PIXEL_SHUFFLE_ADD,
     QK_NORM_ROPE,
     RMS_NORM,
+    ROPE_3D,
     AttentionSite,
     ConvSite,
     GroupNormSite,
@@ -105,6 +106,12 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
         lambda: (made(1, tokens, heads, head), made(head), 1e-6),
     )
     tables = rope_tables(grid, AXES, dtype=dtype, device=device)
+    yield case(
+        ROPE_3D,
+        RopeSite(name="dit.self", num_heads=heads, head_dim=head, axes=AXES),
+        2 * activation + 8 * tokens * head,
+        lambda: (made(1, tokens, heads, head), tables.cos_SD, tables.sin_SD, AXES),
+    )
     yield case(
         QK_NORM_ROPE,
         RopeSite(name="dit.self", num_heads=heads, head_dim=head, axes=AXES),
