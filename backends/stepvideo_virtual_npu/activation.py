@@ -137,7 +137,7 @@ def _noting_shape_functions() -> Iterator[dict[str, Callable[..., Any]]]:
     import torch
 
     noted: dict[str, Callable[..., Any]] = {}
-    original = torch.library.Library.impl
+    original: Any = torch.library.Library.impl
 
     def impl(
         library: torch.library.Library, op: Any, fn: Any, dispatch_key: str = "", **options: Any

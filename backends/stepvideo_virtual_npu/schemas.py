@@ -18,9 +18,8 @@ import torch
 from stepvideo_virtual_npu.recording import Call, TensorFacts
 
 _LIBRARY = "torch_npu/lib/libtorch_npu.so"
-_LITERAL = re.compile(
-    rb"(?<=\0)(npu_[a-z0-9_]+(?:\.[A-Za-z_]+)?\([^\0]{0,4000}\) -> [^\0]{1,200})\0"
-)
+_START = b"\0npu_"
+_SCHEMA = re.compile(r"npu_[a-z0-9_]+(\.[A-Za-z_]+)?\(.*\) -> .+", re.DOTALL)
 
 
 def read_schemas(wheel: Path) -> dict[str, str]:
@@ -34,9 +33,10 @@ def read_schemas(wheel: Path) -> dict[str, str]:
     else:
         image = wheel.read_bytes()
     schemas = {}
-    for literal in set(_LITERAL.findall(image)):
-        text = f"npu::{literal.decode()}"
-        schemas[text.partition("(")[0]] = text
+    for piece in image.split(_START)[1:]:
+        text = "npu_" + piece.partition(b"\0")[0].decode(errors="replace")
+        if _SCHEMA.fullmatch(text):
+            schemas[f"npu::{text.partition('(')[0]}"] = f"npu::{text}"
     if not schemas:
         raise ValueError(f"{wheel} holds no schemas of npu operators")
     return schemas

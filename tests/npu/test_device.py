@@ -83,6 +83,9 @@ def test_out_and_aliases() -> None:
     out = torch.empty(6, device=DEVICE)
     assert torch.add(x, 1, out=out) is out
     assert out.cpu().tolist() == [1, 2, 3, 4, 5, 6]
+    empty = torch.empty(0, device=DEVICE)
+    assert torch.add(x, 1, out=empty) is empty, "an out of another size is resized"
+    assert empty.cpu().tolist() == [1, 2, 3, 4, 5, 6]
     assert x.add_(1) is x
     view = x.view(2, 3)
     assert view.data_ptr() == x.data_ptr()

@@ -57,6 +57,13 @@ class Borrowed:
         self.device = self.device or tensor.device
         return view
 
+    def settle(self) -> None:
+        """Resize the owners of views that the kernel resized: results in `out=` of another size."""
+        for view, owner in self._pairs:
+            if view.shape != owner.shape:
+                owner.resize_(view.shape)
+                cpu_view(owner).copy_(view)
+
     def give_back(self, result: Tensor, device: torch.device) -> Tensor:
         """The device tensor for a CPU result: the borrowed one, a view of it, or a new one."""
         for view, owner in self._pairs:

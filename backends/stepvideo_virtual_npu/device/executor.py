@@ -62,6 +62,7 @@ def run_on_device(
     if "generator" in _parameters(op):
         local_kwargs["generator"] = cpu_generator(kwargs.get("generator"), device)
     results = (compute or op)(*local_args, **local_kwargs)
+    borrowed.settle()
     if device.type != DEVICE_TYPE:
         return results
     return tree_map(
