@@ -195,7 +195,7 @@ def _backends(registry: BackendRegistry) -> Iterator[Finding]:
 
 
 def _description(backend: Backend) -> str:
-    settings = (f"sets {line}" for line in backend.settings())
+    settings = (f"setting {line}" for line in backend.settings())
     return "\n".join([backend.summary, *backend.describe(), *settings])
 
 

@@ -24,9 +24,9 @@ def rotary_rope_3d(
     """npu_rotary_mul in mode `half` on the channels of each axis, with its full-width tables.
 
     Mode `half` pairs channel k with k + w/2, as each group of the model does; `interleave` would
-    pair neighbours. The operator casts the tables to x's dtype, so x goes in as float32: angles
-    rounded to bfloat16 would be off by a whole turn of the low channels. Tables of form
-    [1, S, 1, w] broadcast over samples and heads (layout BSND).
+    pair neighbours. The operator casts the tables to x's dtype, so x goes in as float32: cos and
+    sin keep their 24 bits, and the result is rounded once. Tables of form [1, S, 1, w] broadcast
+    over samples and heads (layout BSND).
     """
     out_BSHD = torch.empty_like(x_BSHD, memory_format=torch.contiguous_format)
     first = 0

@@ -24,7 +24,7 @@ TOLERANCES: dict[torch.dtype, float] = {
     torch.bfloat16: 3e-2,
 }
 KEY_COUNTS = (40, 600)
-_QUERIES = 24
+_CROSS_QUERIES = 24
 
 _verdicts: dict[tuple[Attention, AttentionSite, tuple[int, ...]], tuple[str, ...]] = {}
 
@@ -72,7 +72,8 @@ def forget_verdicts() -> None:
 
 
 def _examine(attend: Attention, site: AttentionSite, keys: int) -> str | None:
-    queries = keys if site.causal else _QUERIES
+    # Some libraries choose the kernel by the number of queries, which here is that of the keys.
+    queries = _CROSS_QUERIES if site.key_lengths else keys
     # The second sample is what a batch with guidance has: fewer keys than the first.
     lengths = (keys, keys - keys // 8) if site.key_lengths else None
     batch = 2 if site.key_lengths else 1

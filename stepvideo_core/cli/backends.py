@@ -63,7 +63,7 @@ def backends(json_output: options.JsonOption = False) -> None:
                 [
                     implements_text or escape("; ".join(row["reasons"])),
                     *map(escape, refused),
-                    *(escape(f"sets {line}") for line in row["settings"]),
+                    *(escape(f"setting {line}") for line in row["settings"]),
                 ]
             ),
         )
