@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import os, torch, torch.distributed as dist
 from stepvideo_virtual_npu import PolicyViolation
 
 rank = int(os.environ["RANK"])
-dist.init_process_group("cpu:gloo,npu:gloo")
+dist.init_process_group("cpu:gloo,npu:hccl")
 x = torch.arange(4.0, device="npu") + 10 * rank
 
 total = x.clone()
@@ -61,7 +62,7 @@ def test_two_processes(tmp_path: Path) -> None:
     processes = [
         subprocess.Popen(
             command,
-            env={**_environment(), **address, "RANK": str(rank)},
+            env={**os.environ, **address, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -72,9 +73,3 @@ def test_two_processes(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         assert "HCCL takes contiguous tensors only" in out
-
-
-def _environment() -> dict[str, str]:
-    import os
-
-    return dict(os.environ)

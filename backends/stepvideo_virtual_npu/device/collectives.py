@@ -1,4 +1,8 @@
-"""Collectives on device tensors, served by gloo: each is the CPU collective on the same memory."""
+"""Collectives on device tensors, served by gloo: each is the CPU collective on the same memory.
+
+Backend `hccl` is gloo here, so that programs keep their `cpu:gloo,npu:hccl`; alone, without a
+backend for the CPU, it serves nobody.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +41,9 @@ def _check(op: torch._ops.OpOverload, tensor: Tensor) -> None:
 
 
 def install_collectives() -> None:
-    """Let process groups of backend gloo take tensors of the virtual device."""
+    """Let process groups take tensors of the virtual device."""
+    backends = torch.distributed.Backend
+    backends._plugins["HCCL"] = backends._BackendPlugin(_gloo_group, True)
     library = torch.library.Library("c10d", "IMPL")
     _installed.append(library)
     for name in torch._C._dispatch_get_all_op_names():
@@ -45,3 +51,10 @@ def install_collectives() -> None:
             op = find_overload(name)
             if op is not None:
                 library.impl(name.removeprefix("c10d::"), _kernel(op), KEY, allow_override=True)
+
+
+def _gloo_group(options: Any, _: Any) -> Any:
+    """What torch calls for backend `hccl`, with its own options for extensions."""
+    return torch.distributed.ProcessGroupGloo(
+        options.store, options.group_rank, options.group_size, options.timeout
+    )
