@@ -51,10 +51,12 @@ def virtual_process() -> VirtualProcess:
 
 
 @pytest.fixture
-def compatible_gelu() -> Iterator[None]:
-    """torch_npu's switch that makes F.gelu look at `approximate`, on for one test."""
+def compatible_gelu() -> Iterator[Callable[[bool], None]]:
+    """torch_npu's switch that makes F.gelu look at `approximate`, set for one test.
+
+    The Ascend backend switches it on for the process, so no test may count on the default.
+    """
     npu: Any = torch.npu  # type: ignore[attr-defined]
     before = npu.are_compatible_impl_enabled()
-    npu.use_compatible_impl(True)
-    yield
+    yield npu.use_compatible_impl
     npu.use_compatible_impl(before)
