@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -51,12 +52,23 @@ def virtual_process() -> VirtualProcess:
 
 
 @pytest.fixture
-def compatible_gelu() -> Iterator[Callable[[bool], None]]:
-    """torch_npu's switch that makes F.gelu look at `approximate`, set for one test.
+def compatible_gelu() -> Iterator[None]:
+    """torch_npu's switch that makes F.gelu look at `approximate`, on for one test."""
+    with _compatible_implementations(True):
+        yield
 
-    The Ascend backend switches it on for the process, so no test may count on the default.
-    """
+
+@pytest.fixture
+def plain_gelu() -> Iterator[None]:
+    """The same switch at torch_npu's default for one test; the npu backend leaves it on."""
+    with _compatible_implementations(False):
+        yield
+
+
+@contextlib.contextmanager
+def _compatible_implementations(value: bool) -> Iterator[None]:
     npu: Any = torch.npu  # type: ignore[attr-defined]
     before = npu.are_compatible_impl_enabled()
-    yield npu.use_compatible_impl
+    npu.use_compatible_impl(value)
+    yield
     npu.use_compatible_impl(before)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,10 +36,9 @@ def test_a_whole_run_equals_the_cpus(
     backend: str,
     tiny_checkpoint: Path,
     on_cpu: VideoResult,
-    compatible_gelu: Callable[[bool], None],
+    compatible_gelu: None,
 ) -> None:
     """In float32, so that nothing but the order of sums differs."""
-    compatible_gelu(True)
     with recorded_calls() as calls:
         result = generate(tiny_checkpoint, "npu:0", backend)
     assert relative(result.latents, on_cpu.latents) < 2e-5
@@ -58,11 +56,10 @@ def test_a_whole_run_equals_the_cpus(
 
 
 def test_native_gelu_shows_in_the_text_encoder(
-    tiny_checkpoint: Path, on_cpu: VideoResult, compatible_gelu: Callable[[bool], None]
+    tiny_checkpoint: Path, on_cpu: VideoResult, plain_gelu: None
 ) -> None:
     """BERT wants the erf form, which the native operator computes with the compatible
     implementation only; the difference is small, and seen."""
-    compatible_gelu(False)
     result = generate(tiny_checkpoint, "npu:0")
     assert 2e-5 < relative(result.latents, on_cpu.latents) < 1e-2
 
