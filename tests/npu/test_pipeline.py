@@ -33,7 +33,10 @@ def on_cpu(tiny_checkpoint: Path) -> VideoResult:
 
 @pytest.mark.parametrize("backend", ["reference", "npu"])
 def test_a_whole_run_equals_the_cpus(
-    backend: str, tiny_checkpoint: Path, on_cpu: VideoResult, compatible_gelu: None
+    backend: str,
+    tiny_checkpoint: Path,
+    on_cpu: VideoResult,
+    compatible_gelu: None,
 ) -> None:
     """In float32, so that nothing but the order of sums differs."""
     with recorded_calls() as calls:
@@ -52,16 +55,12 @@ def test_a_whole_run_equals_the_cpus(
         }
 
 
-def test_native_gelu_shows_in_the_text_encoder(tiny_checkpoint: Path, on_cpu: VideoResult) -> None:
+def test_native_gelu_shows_in_the_text_encoder(
+    tiny_checkpoint: Path, on_cpu: VideoResult, plain_gelu: None
+) -> None:
     """BERT wants the erf form, which the native operator computes with the compatible
     implementation only; the difference is small, and seen."""
-    npu = torch.npu
-    before = npu.are_compatible_impl_enabled()
-    npu.use_compatible_impl(False)
-    try:
-        result = generate(tiny_checkpoint, "npu:0")
-    finally:
-        npu.use_compatible_impl(before)
+    result = generate(tiny_checkpoint, "npu:0")
     assert 2e-5 < relative(result.latents, on_cpu.latents) < 1e-2
 
 
