@@ -1,5 +1,6 @@
 # Two commands do everything: `make run` and `make test`. Both build .venv when it is missing or when
-# what it is built from has changed.
+# what it is built from has changed. `make test-npu` has an environment of its own, since torch_npu
+# changes torch itself.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -7,13 +8,22 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PROMPT ?= a red circle moves right
 
-.PHONY: run test lint types format wheel clean help
+NPU_VENV  ?= .venv-npu
+NPU_BIN   := $(NPU_VENV)/bin
+NPU_STAMP := $(NPU_VENV)/.installed
+# Older releases of torch_npu whose operator schemas our calls are held against; never installed.
+NPU_OLDER := 2.8.0.post5 2.7.1.post11
+
+.PHONY: run test test-npu lint types format wheel clean help
 
 run: $(STAMP)  ## generate a video with the tiny model and say where it is
 	$(BIN)/stepvideo run "$(PROMPT)"
 
 test: $(STAMP)  ## the whole CPU test suite
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-npu: $(NPU_STAMP)  ## the Ascend backend on the virtual NPU (Linux, no NPU needed)
+	$(NPU_BIN)/python -m pytest tests/npu $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, lint and format
 	$(BIN)/ruff check .
@@ -30,10 +40,10 @@ wheel: $(STAMP)  ## build the wheel and check it from outside the checkout
 	$(BIN)/python .ci/check_wheel.py
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(NPU_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 # The example backend is installed with the project, because its being out of tree is what is tested.
 $(STAMP): pyproject.toml constraints.txt examples/stepvideo-numpy64/pyproject.toml
@@ -44,3 +54,18 @@ $(STAMP): pyproject.toml constraints.txt examples/stepvideo-numpy64/pyproject.to
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps --editable examples/stepvideo-numpy64
 	touch $(STAMP)
+
+# torch_npu comes without its dependencies, so that the torch which is there stays. It must be a CPU
+# build: where the package index has others only, name the index that has it in PIP_INDEX_URL.
+$(NPU_STAMP): pyproject.toml constraints.txt constraints-npu.txt
+	@case "$$(uname -s)-$$(uname -m)" in Linux-x86_64|Linux-aarch64) ;; *) \
+	    echo "make test-npu needs Linux on x86-64 or aarch64, for which torch_npu is published"; \
+	    exit 1;; esac
+	$(PYTHON) -m venv $(NPU_VENV)
+	$(NPU_BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[virtual-npu]'
+	$(NPU_BIN)/python -m pip install --quiet --no-deps --requirement constraints-npu.txt
+	for version in $(NPU_OLDER); do \
+	    $(NPU_BIN)/python -m pip download --quiet --no-deps --only-binary :all: \
+	        --python-version 3.11 --dest $(NPU_VENV)/older torch_npu==$$version || exit 1; \
+	done
+	touch $(NPU_STAMP)

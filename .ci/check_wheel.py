@@ -15,7 +15,7 @@ PROGRAM = """
 import importlib.util, sys
 for name in {foreign!r}:
     assert importlib.util.find_spec(name) is None, f"the wheel leaks a package called {{name}}"
-for name in ("stepvideo_bench", "stepvideo_kernels"):
+for name in ("stepvideo_bench", "stepvideo_kernels", "stepvideo_virtual_npu"):
     assert importlib.util.find_spec(name) is not None, f"the wheel lacks {{name}}"
 import stepvideo_core
 from stepvideo_core.plugins import load_registry

@@ -21,6 +21,7 @@ from stepvideo_core import __version__
 from stepvideo_core.config import TINY
 from stepvideo_core.dispatch import (
     COMPOSED,
+    Backend,
     BackendRegistry,
     Choice,
     DispatchPlan,
@@ -72,6 +73,7 @@ _PACKAGES: tuple[tuple[str, bool, str], ...] = (
     ("sentencepiece", True, "pip install sentencepiece"),
     ("av", True, "pip install av"),
     ("triton", False, "pip install 'stepvideo[cuda]' on a machine with an NVIDIA card"),
+    ("torch_npu", False, "pip install 'stepvideo[npu]' on a machine with an Ascend NPU"),
     ("flash_attn", False, "optional: pip install flash-attn on a machine with an NVIDIA card"),
 )
 _ENCODERS = {".mp4": "libx264", ".webm": "libvpx-vp9"}
@@ -81,11 +83,13 @@ _FILTERS = {"atadenoise": "--no-denoise-filter does without it"}
 def examine(*, backend: str = "auto", device: str | None = None) -> list[Finding]:
     """All findings, for the plan that `--backend` and `--device` would give."""
     registry = load_registry()
+    # First, though reported later: torch sees some devices only when their backend has loaded.
+    backends = list(_backends(registry))
     return [
         *_environment(),
         *_devices(),
         *_codecs(),
-        *_backends(registry),
+        *backends,
         *_operators(registry, backend, device),
     ]
 
@@ -178,7 +182,7 @@ def _backends(registry: BackendRegistry) -> Iterator[Finding]:
             area=area,
             subject=backend.name,
             status=Status.ABSENT if reasons else Status.OK,
-            detail="; ".join(reasons) or "\n".join([backend.summary, *backend.describe()]),
+            detail="; ".join(reasons) or _description(backend),
         )
     for name, failure in registry.failures.items():
         yield Finding(
@@ -188,6 +192,11 @@ def _backends(registry: BackendRegistry) -> Iterator[Finding]:
             detail=f"its plugin failed to load: {failure}",
             mend="repair or uninstall the package that brings it",
         )
+
+
+def _description(backend: Backend) -> str:
+    settings = (f"setting {line}" for line in backend.settings())
+    return "\n".join([backend.summary, *backend.describe(), *settings])
 
 
 def _operators(registry: BackendRegistry, backend: str, device: str | None) -> Iterator[Finding]:

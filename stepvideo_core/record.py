@@ -44,6 +44,7 @@ def run_record(
         "device": str(pipe.device),
         "backend": pipe.plan.policy.backend,
         "plan": pipe.plan.as_json(),
+        "backend_settings": pipe.plan.settings(),
         "finishing": {"crop": True, "denoise_filter": pipe.config.sampling.denoise_filter},
         "versions": versions(),
     }

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from stepvideo_core.checkpoints.untrained import write_untrained
-
 _TESTS = Path(__file__).parent
 # Copies of small golden sets belong to the repository; the full collection lies beside it.
 _GOLDEN_FOLDERS = (_TESTS / "golden", _TESTS.parent.parent / "shared" / "golden")
@@ -30,6 +28,10 @@ def golden() -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained checkpoint of preset `tiny`; shared by all tests, so copy it to change it."""
+    # Not above: this loads transformers, which loads torch_npu where it is installed, and tests/npu
+    # must come before that.
+    from stepvideo_core.checkpoints.untrained import write_untrained
+
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     write_untrained(folder)
     return folder

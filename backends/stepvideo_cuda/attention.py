@@ -17,9 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from stepvideo_core.dispatch import Library
 from stepvideo_core.ops import ATTENTION, Attention, AttentionSite, OpImpl, Site
 from stepvideo_cuda.capability import Architecture, Capability
-from stepvideo_cuda.toolbox import Library, Toolbox
+from stepvideo_cuda.toolbox import Toolbox
 
 _HALF = (torch.bfloat16, torch.float16)
 _HALF_AND_SINGLE = (*_HALF, torch.float32)

@@ -1,9 +1,10 @@
-"""One run on a CUDA machine that proves the backend there: parity, speed, memory.
+"""One run on a machine with an accelerator that proves its backend: parity, speed, memory.
 
-`benchmarks/device_check.sh [OUT]` runs it; it needs the repository, torch and triton, and writes
-OUT/device_check.json and OUT/device_check.md after every section, so that a run cut short keeps
-what it has. `--smoke` runs every section at toy sizes on the CPU, under Triton's interpreter, to
-prove the script; its figures mean nothing.
+`benchmarks/device_check.sh [OUT]` runs it; it needs the repository, torch, and triton or torch_npu,
+and writes OUT/device_check.json and OUT/device_check.md after every section, so that a run cut
+short keeps what it has. `--smoke` runs every section at toy sizes to prove the script: the cuda
+backend on the CPU, under Triton's interpreter, the npu backend on a device, virtual or real. Its
+figures mean nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import torch
 
+from stepvideo_ascend.backend import npu_backend
 from stepvideo_bench.device_kernels import kernel_rows
 from stepvideo_bench.device_measure import Bench, Row, environment, probe
 from stepvideo_bench.device_models import accuracy_rows, speed_rows, tiny_rows, vae_rows
@@ -29,6 +31,8 @@ from stepvideo_reference.backend import reference_backend
 # What the smoke run judges: one case of an operator, for the interpreter is slow.
 _SMOKE_OPS = ("rms_norm", "gelu_tanh", "attention")
 
+BACKENDS = ("cuda", "npu")
+
 Section = Callable[[Bench, BackendRegistry], Iterator[Row]]
 
 
@@ -39,11 +43,11 @@ def _probes(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
 def _parity(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
     """Every implementation, case and dtype on the device, judged as everywhere."""
     if bench.real:
-        results = run_parity(registry, backends=["cuda"])
+        results = run_parity(registry, backends=[bench.backend])
     else:
         first = {case.op.name: case for case in reversed(CASES) if case.op.name in _SMOKE_OPS}
         results = run_parity(
-            registry, backends=["cuda"], dtypes=[torch.float32], cases=first.values()
+            registry, backends=[bench.backend], dtypes=[torch.float32], cases=first.values()
         )
     for result in results:
         yield result.as_json()
@@ -84,8 +88,7 @@ def run(
 ) -> dict[str, Any]:
     """The given sections; a section that fails says so in its rows and the others go on."""
     report: dict[str, Any] = {
-        "environment": environment(bench.device),
-        "backend": registry.why_not("cuda"),
+        "environment": environment(bench.device, registry.get(bench.backend)),
         "sections": {},
     }
     started = time.monotonic()
@@ -101,8 +104,8 @@ def run(
         # The report must come home whatever one section meets on an unknown machine.
         except Exception as error:  # noqa: BLE001
             rows.append({"status": "failed", "reasons": [f"{type(error).__name__}: {error}"]})
-        if bench.device.type == "cuda":
-            torch.cuda.empty_cache()
+        if bench.device.type != "cpu":
+            torch.accelerator.empty_cache()
         report["seconds"] = {
             **report.get("seconds", {}),
             name: round(time.monotonic() - before, 1),
@@ -174,37 +177,51 @@ def _cell(value: object) -> str:
     return str(value).replace("|", "/").replace("\n", " ")
 
 
+def _problems(registry: BackendRegistry, name: str, smoke: bool) -> list[str]:
+    """Why a backend cannot be checked here."""
+    reasons = registry.why_not(name)
+    if not reasons and not smoke and registry.get(name).device_type == "cpu":
+        return ["it is interpreted on the CPU, which proves nothing about a device"]
+    return reasons
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the check; 0 when nothing failed, 1 when something did, 2 when it cannot run here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("outputs/device_check"))
     parser.add_argument("--seconds", type=float, default=440.0, help="start no section after this")
-    parser.add_argument("--smoke", action="store_true", help="toy sizes, on the CPU")
+    parser.add_argument("--backend", choices=BACKENDS, help="default: the one that works here")
+    parser.add_argument("--smoke", action="store_true", help="toy sizes")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, help="sections to run, with probes")
     parser.add_argument("--tune", action="store_true", help="tune our kernels and measure again")
     options = parser.parse_args(arguments)
     # Without the plugin manager, which a bare machine need not have.
     registry = BackendRegistry()
-    for backend in (reference_backend(), cuda_backend()):
+    for backend in (reference_backend(), cuda_backend(), npu_backend()):
         registry.add(backend)
-    missing = registry.why_not("cuda")
-    if missing or (not options.smoke and registry.get("cuda").device_type != "cuda"):
-        sys.stderr.write(f"the cuda backend cannot work here: {'; '.join(missing)}\n")
+    wanted_backends = [options.backend] if options.backend else list(BACKENDS)
+    problems = {name: _problems(registry, name, options.smoke) for name in wanted_backends}
+    name = next((name for name, reasons in problems.items() if not reasons), None)
+    if name is None:
+        for name, reasons in problems.items():
+            sys.stderr.write(f"the {name} backend cannot work here: {'; '.join(reasons)}\n")
         return 2
     bench = Bench(
-        device=torch.device("cpu" if options.smoke else "cuda"),
+        device=torch.device(registry.get(name).device_type),
+        backend=name,
         real=not options.smoke,
         deadline=time.monotonic() + options.seconds,
     )
     options.out.mkdir(parents=True, exist_ok=True)
     wanted = {"probes", *(options.only or SECTIONS)}
     sections = {name: section for name, section in SECTIONS.items() if name in wanted}
-    if options.tune:
+    if options.tune and name == "cuda":
         sections["tuned"] = _tuned(options.out)
     report = run(bench, registry, options.out, sections)
-    problems = failures(report)
-    sys.stdout.write("\n".join([f"{options.out}/device_check.md", *problems]) + "\n")
-    return 1 if problems else 0
+    failed = failures(report)
+    files = f"{options.out}/device_check.md, device_check.json"
+    sys.stdout.write("\n".join([f"please send: {files}", *failed]) + "\n")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from stepvideo_core.ops import (
     PIXEL_SHUFFLE_ADD,
     QK_NORM_ROPE,
     RMS_NORM,
+    ROPE_3D,
     AttentionSite,
     ConvSite,
     GroupNormSite,
@@ -63,7 +64,9 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
         return torch.randn(shape, device=device, dtype=dtype)
 
     def video(*shape: int) -> Tensor:
-        return made(*shape).contiguous(memory_format=torch.channels_last_3d)
+        # As the layer in front leaves it: the npu's convolutions know channels first only.
+        x = made(*shape)
+        return x if device.type == "npu" else x.movedim(1, -1).contiguous().movedim(-1, 1)
 
     def case(
         op: OpContract[Any],
@@ -103,6 +106,12 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
         lambda: (made(1, tokens, heads, head), made(head), 1e-6),
     )
     tables = rope_tables(grid, AXES, dtype=dtype, device=device)
+    yield case(
+        ROPE_3D,
+        RopeSite(name="dit.self", num_heads=heads, head_dim=head, axes=AXES),
+        2 * activation + 8 * tokens * head,
+        lambda: (made(1, tokens, heads, head), tables.cos_SD, tables.sin_SD, AXES),
+    )
     yield case(
         QK_NORM_ROPE,
         RopeSite(name="dit.self", num_heads=heads, head_dim=head, axes=AXES),
@@ -205,7 +214,7 @@ def kernel_rows(bench: Bench, registry: BackendRegistry, only: str | None = None
     torch.manual_seed(0)
     for case in cases(bench, torch.bfloat16 if bench.real else torch.float32):
         arguments: tuple[Any, ...] | None = case.make()
-        for backend in ("cuda", "reference"):
+        for backend in (bench.backend, "reference"):
             for impl in registry.implementations(backend):
                 if impl.op is not case.op or only not in (None, impl.name):
                     continue

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from stepvideo_core.dispatch import Backend
+
 Row = dict[str, Any]
 
 
@@ -17,11 +19,13 @@ Row = dict[str, Any]
 class Bench:
     """One run of the check: the device, the sizes, the deadline, and the rates measured first.
 
-    real: official sizes; otherwise sizes that a CPU does in seconds.
+    backend: name of the backend under test. real: official sizes; otherwise sizes that a CPU does
+    in seconds.
     copy_rate, product_rate: bytes and bf16 operations per second; 0 until probed.
     """
 
     device: torch.device
+    backend: str
     real: bool
     deadline: float
     seconds_per_row: float = 0.4
@@ -51,14 +55,14 @@ class Bench:
         return statistics.median(times)
 
     def _once(self, call: Callable[[], object]) -> float:
-        if self.device.type != "cuda":
+        if self.device.type == "cpu":
             before = time.perf_counter()
             call()
             return time.perf_counter() - before
         if self._flush is None:  # larger than any second-level cache so far
             self._flush = torch.empty(256 << 20, dtype=torch.int8, device=self.device)
         self._flush.zero_()
-        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        begin, end = (torch.Event(self.device, enable_timing=True) for _ in range(2))
         begin.record()
         call()
         end.record()
@@ -66,18 +70,18 @@ class Bench:
         return float(begin.elapsed_time(end)) / 1e3
 
     def synchronize(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
 
     def peak_memory(self, call: Callable[[], object]) -> int:
         """Bytes allocated at most during a call, what was there before included; on the CPU 0."""
-        if self.device.type != "cuda":
+        if self.device.type == "cpu":
             return 0
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(self.device)
+        torch.accelerator.empty_cache()
+        torch.accelerator.reset_peak_memory_stats(self.device)
         call()
         self.synchronize()
-        return int(torch.cuda.max_memory_allocated(self.device))
+        return int(torch.accelerator.max_memory_allocated(self.device))
 
 
 def _copy(num_bytes: int, device: torch.device) -> Callable[[], object]:
@@ -98,15 +102,18 @@ def probe(bench: Bench) -> list[Row]:
     ]
 
 
-def environment(device: torch.device) -> Row:
+def environment(device: torch.device, backend: Backend) -> Row:
     """Everything that a number depends on."""
     row: Row = {"torch": torch.__version__, "cuda": torch.version.cuda, "device": "cpu"}
+    row |= {"backend": backend.name, "describe": backend.describe(), "sets": backend.settings()}
     try:
         import triton
 
         row["triton"] = triton.__version__
     except Exception as error:  # noqa: BLE001 - a broken install is itself a finding
         row["triton"] = f"{type(error).__name__}: {error}"
+    if device.type == "npu":
+        row["device"] = torch.get_device_module(device).get_device_name(device)
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
         row |= {

@@ -27,17 +27,36 @@ _EAGER = tuple(f"{op}=reference:eager" for op in CONTRACTS)
 
 def _plan(
     registry: BackendRegistry,
-    bench: Bench,
+    device: torch.device,
     dtype: torch.dtype,
     backend: str,
     ops: tuple[str, ...] = (),
 ) -> DispatchPlan:
     policy = DispatchPolicy.parse(backend=backend, ops=ops)
-    return DispatchPlan(registry, policy, device=bench.device, dtype=dtype)
+    return DispatchPlan(registry, policy, device=device, dtype=dtype)
+
+
+def _contenders(
+    bench: Bench, dtype: torch.dtype, rival: str
+) -> Iterator[tuple[str, torch.device, str, tuple[str, ...], torch.dtype]]:
+    """Name, device, backend, overrides and dtype of the truth, of plain torch and of the backend.
+
+    The truth is computed where float64 is: on the device, or on the CPU for an NPU.
+    """
+    exact = torch.device("cpu") if bench.device.type == "npu" else bench.device
+    yield "float64", exact, "reference", _EAGER, torch.float64
+    overrides = _EAGER if rival == "eager" else ()
+    yield rival, bench.device, "reference", overrides, dtype
+    yield bench.backend, bench.device, bench.backend, (), dtype
 
 
 def _fill(model: nn.Module) -> None:
-    """Weights that keep activations near one through any depth; the same for the same seed."""
+    """Weights that keep activations near one through any depth; the same for the same seed.
+
+    The generators of two device types differ, so what is compared between them is filled on the
+    CPU and moved.
+    """
+    torch.manual_seed(0)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             scale = parameter[0].numel() ** -0.5 if parameter.dim() > 1 else 0.1
@@ -46,12 +65,11 @@ def _fill(model: nn.Module) -> None:
 
 
 def _transformer(
-    config: TransformerConfig, plan: DispatchPlan, bench: Bench, dtype: torch.dtype
+    config: TransformerConfig, plan: DispatchPlan, device: torch.device, dtype: torch.dtype
 ) -> StepVideoTransformer:
     with torch.device("meta"):
         model = StepVideoTransformer(config, plan)
-    model = model.to(dtype).to_empty(device=bench.device).eval()
-    torch.manual_seed(0)
+    model = model.to(dtype).to_empty(device=device).eval()
     _fill(model)
     return model
 
@@ -66,7 +84,7 @@ def _prepared(
     torch.manual_seed(1)
     dtype, device = latents.dtype, latents.device
     llm, clip = (
-        torch.randn(1, tokens, width, device=device).to(rounding).to(dtype)
+        torch.randn(1, tokens, width).to(rounding).to(device, dtype)
         for tokens, width in zip((text_tokens, 8), model.config.caption_channels, strict=True)
     )
     with torch.no_grad():
@@ -88,8 +106,8 @@ def speed_rows(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
     latents = torch.randn(shape, device=bench.device).to(dtype)
     seconds: list[float] = []
     for layers in (1, 2):
-        plan = _plan(registry, bench, dtype, "cuda")
-        model = _transformer(replace(config, num_layers=layers), plan, bench, dtype)
+        plan = _plan(registry, bench.device, dtype, bench.backend)
+        model = _transformer(replace(config, num_layers=layers), plan, bench.device, dtype)
         with torch.no_grad():
             predict = _prepared(model, latents, 389 if bench.real else 9, dtype)
             step = functools.partial(predict, latents)
@@ -115,21 +133,16 @@ def accuracy_rows(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
     """A whole block at the official width in bf16: our error beside eager torch's, to float64."""
     heads, shape = (48, (1, 1, 64, 17, 31)) if bench.real else (2, (1, 1, 64, 2, 2))
     config = TransformerConfig(num_layers=1, num_attention_heads=heads)
-    latents = torch.randn(shape, device=bench.device)
+    latents = torch.randn(shape)
     results = {}
-    for name, backend, ops, dtype in (
-        ("float64", "reference", _EAGER, torch.float64),
-        ("eager", "reference", _EAGER, torch.bfloat16),
-        ("cuda", "cuda", (), torch.bfloat16),
-    ):
-        model = _transformer(
-            config, _plan(registry, bench, dtype, backend, ops), bench, torch.bfloat16
-        )
+    for name, device, backend, ops, dtype in _contenders(bench, torch.bfloat16, "eager"):
+        plan = _plan(registry, device, dtype, backend, ops)
+        model = _transformer(config, plan, torch.device("cpu"), torch.bfloat16)
         # Inputs and weights are bf16 numbers in all three; only the arithmetic differs.
         with torch.no_grad():
-            exact = latents.bfloat16().to(dtype)
-            result = _prepared(model.to(dtype), exact, 60, torch.bfloat16)(exact)
-        results[name] = result.double()
+            exact = latents.bfloat16().to(device, dtype)
+            result = _prepared(model.to(device, dtype), exact, 60, torch.bfloat16)(exact)
+        results[name] = result.cpu().double()
         del model
     truth = results.pop("float64")
     for name, result in results.items():
@@ -142,11 +155,10 @@ def vae_rows(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
     config = VAE_V2 if bench.real else _SMOKE_VAE
     dtype = torch.bfloat16 if bench.real else torch.float32
     shape = (1, 3, config.z_channels, 34, 62) if bench.real else (1, 1, config.z_channels, 1, 1)
-    plan = _plan(registry, bench, dtype, "cuda")
+    plan = _plan(registry, bench.device, dtype, bench.backend)
     with torch.device("meta"):
         model = VideoVAE(config, plan)
     model = model.to(dtype).to_empty(device=bench.device).eval()
-    torch.manual_seed(0)
     _fill(model)
     latents = torch.randn(shape, device=bench.device).to(dtype)
     with torch.no_grad():
@@ -166,22 +178,18 @@ def tiny_rows(bench: Bench, registry: BackendRegistry) -> Iterator[Row]:
     shape = (1, 3, 8, 6, 8) if bench.real else (1, 1, 8, 1, 1)
     torch.manual_seed(2)
     noise = torch.randn(shape)
-    for name, backend, ops, dtype in (
-        ("float64", "reference", _EAGER, torch.float64),
-        ("reference", "reference", (), torch.float32),
-        ("cuda", "cuda", (), torch.float32),
-    ):
-        plan = _plan(registry, bench, dtype, backend, ops)
-        transformer = _transformer(TINY.transformer, plan, bench, torch.float32)
-        vae = VideoVAE(TINY.vae if bench.real else _SMOKE_VAE, plan).to(bench.device)
+    for name, device, backend, ops, dtype in _contenders(bench, torch.float32, "reference"):
+        plan = _plan(registry, device, dtype, backend, ops)
+        transformer = _transformer(TINY.transformer, plan, torch.device("cpu"), torch.float32)
+        vae = VideoVAE(TINY.vae if bench.real else _SMOKE_VAE, plan)
         _fill(vae)
-        transformer, vae = transformer.to(dtype), vae.to(dtype)
-        latents = noise.to(bench.device, dtype)
+        transformer, vae = transformer.to(device, dtype), vae.to(device, dtype)
+        latents = noise.to(device, dtype)
         predict = _prepared(transformer, latents, 12, torch.float32)
         with torch.no_grad():
             for _ in range(steps):
                 latents = latents + predict(latents) / steps
-            results[name] = vae.decode(latents).double()
+            results[name] = vae.decode(latents).cpu().double()
     truth = results.pop("float64")
     for name, frames in results.items():
         error = ((frames - truth).abs().max() / truth.abs().max()).item()

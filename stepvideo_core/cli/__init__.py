@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from stepvideo_core.cli.autoload import hold_back_torch_npu
+
 
 def main() -> None:
     """Run the command line and exit: 0 done, 2 a user's mistake, 130 interrupted, 1 a bug."""
+    hold_back_torch_npu()
     try:
         from stepvideo_core.cli.app import app
 

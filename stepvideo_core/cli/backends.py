@@ -38,6 +38,7 @@ def backends(json_output: options.JsonOption = False) -> None:
                 "reasons": reasons,
                 "implements": implements,
                 "refusals": refusals,
+                "settings": [] if reasons else backend.settings(),
             }
         )
     if json_output:
@@ -59,7 +60,11 @@ def backends(json_output: options.JsonOption = False) -> None:
             row["version"],
             "[green]yes[/]" if row["available"] else "[yellow]no[/]",
             "\n".join(
-                [implements_text or escape("; ".join(row["reasons"])), *map(escape, refused)]
+                [
+                    implements_text or escape("; ".join(row["reasons"])),
+                    *map(escape, refused),
+                    *(escape(f"setting {line}") for line in row["settings"]),
+                ]
             ),
         )
     for name, failure in registry.failures.items():

@@ -41,10 +41,14 @@ def plan(
                 "dtype": dtype_name,
                 "backend": backend,
                 "sites": rows,
+                "settings": pipe.plan.settings(),
             }
         )
         return
     stderr().print(f"{pipe.layout.root} on {pipe.device} in {dtype_name}", soft_wrap=True)
+    for name, lines in pipe.plan.settings().items():
+        for line in lines:
+            stderr().print(f"{name} setting {line}", soft_wrap=True, markup=False)
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("op", "site", "implementation", "not taken"):
         table.add_column(column, overflow="fold")

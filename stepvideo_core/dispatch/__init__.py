@@ -1,6 +1,7 @@
 """Choosing implementations: registry, policy, plan."""
 
 from stepvideo_core.dispatch.device import select_device
+from stepvideo_core.dispatch.library import Library, find_library
 from stepvideo_core.dispatch.plan import Choice, DispatchPlan
 from stepvideo_core.dispatch.policy import DispatchPolicy, OpOverride
 from stepvideo_core.dispatch.registry import ANY_DEVICE, AUTO, COMPOSED, Backend, BackendRegistry
@@ -15,8 +16,10 @@ __all__ = [
     "Choice",
     "DispatchPlan",
     "DispatchPolicy",
+    "Library",
     "OpOverride",
     "ShadowMonitor",
     "ShadowRecord",
+    "find_library",
     "select_device",
 ]

@@ -105,6 +105,12 @@ class DispatchPlan:
                 row["shadow"] = choice.shadow
         return list(rows.values())
 
+    def settings(self) -> dict[str, list[str]]:
+        """What the backends that serve this plan have set in the process: name -> a line each."""
+        used = {choice.impl.split(":")[0] for choice in self.choices} - {COMPOSED}
+        lines = {name: self.registry.get(name).settings() for name in sorted(used)}
+        return {name: settings for name, settings in lines.items() if settings}
+
     def _choose(self, contract: OpContract[F], site: Site) -> tuple[F, Choice]:
         override = self.policy.override_for(contract.name, site.name)
         if override is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stepvideo_core.errors import BackendUnavailable, ContractMismatch
+from stepvideo_core.errors import BackendUnavailable, ContractMismatch, StepVideoError
 from stepvideo_core.ops import CONTRACTS, OpImpl
 
 ANY_DEVICE = "any"
@@ -28,12 +28,15 @@ class Backend:
     why_not: what is missing on this machine, as sentences; an empty list means it can work. Called
         at run time only, never at import.
     load: imports the libraries and returns the implementations; called once, and only when
-        `why_not()` is empty.
+        `why_not()` is empty. What only the library itself can tell, that it sees no device for
+        one, `load` raises as BackendUnavailable.
     rank: order among the backends of one device type under `--backend auto`, highest first; None
         keeps a backend out of `auto`, so that it is used only when named.
     fallback: stands behind every other backend and takes what they refuse.
     describe: facts about its devices (model, memory, driver), a line each, for `stepvideo doctor`;
         called only when `why_not()` is empty.
+    settings: what `load` has set in this process for its library, a line each, so that no switch
+        is thrown in silence; called only after `load`.
     version, summary: for `stepvideo backends`.
     """
 
@@ -44,6 +47,7 @@ class Backend:
     rank: int | None = 0
     fallback: bool = False
     describe: Callable[[], list[str]] = list
+    settings: Callable[[], list[str]] = list
     version: str = ""
     summary: str = ""
 
@@ -93,7 +97,7 @@ class BackendRegistry:
             if not reasons:
                 try:
                     self._loaded[name] = tuple(_checked(backend, backend.load()))
-                except ContractMismatch as error:
+                except StepVideoError as error:
                     reasons = [str(error)]
                 # A vendor library may fail in any way while it is imported; that must disable
                 # this backend with a sentence and nothing else.

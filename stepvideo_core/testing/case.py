@@ -74,9 +74,10 @@ def strided(tensor: Tensor) -> Tensor:
 
 
 def channels_last(tensor: Tensor) -> Tensor:
-    """The same values with channels innermost in memory."""
-    if tensor.dim() == 5:
-        return tensor.contiguous(memory_format=torch.channels_last_3d)
-    if tensor.dim() == 4:
-        return tensor.contiguous(memory_format=torch.channels_last)
-    return tensor
+    """The same values with channels innermost in memory.
+
+    By moving the axis: not every device can make that memory format out of another.
+    """
+    if tensor.dim() < 4:
+        return tensor
+    return tensor.movedim(1, -1).contiguous().movedim(-1, 1)

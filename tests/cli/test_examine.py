@@ -137,6 +137,8 @@ def test_parity(cli: Cli) -> None:
         (["--backend", "nope"], "no backend 'nope'"),
         (["--op", "nope"], "no operator 'nope'"),
         (["--dtype", "int8"], "--dtype 'int8' is none of"),
+        (["--virtual"], "--virtual needs --backend"),
+        (["--virtual", "--backend", "reference"], "no virtual device for backend 'reference'"),
     ],
 )
 def test_parity_refuses(cli: Cli, arguments: list[str], message: str) -> None:

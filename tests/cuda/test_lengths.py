@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from stepvideo_core.dispatch import Library
 from stepvideo_cuda.attention import by_length, flash_core
-from stepvideo_cuda.toolbox import Library
 from stepvideo_kernels.attention import attention_twin
 
 

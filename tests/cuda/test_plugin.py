@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from stepvideo_core.dispatch import find_library
 from stepvideo_cuda.capability import Capability, driver_version
-from stepvideo_cuda.toolbox import find_library
 
 
 def _python(code: str, path: Path | None = None, **environment: str) -> Any:

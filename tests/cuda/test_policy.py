@@ -8,10 +8,11 @@ from types import ModuleType
 import pytest
 import torch
 
+from stepvideo_core.dispatch import Library
 from stepvideo_core.ops import AttentionSite, RMSNormSite, Site
 from stepvideo_cuda import attention, norm
 from stepvideo_cuda.capability import Capability
-from stepvideo_cuda.toolbox import Library, Toolbox
+from stepvideo_cuda.toolbox import Toolbox
 
 GIB = 1 << 30
 TURING = Capability(name="T4", major=7, minor=5, memory=16 * GIB)
