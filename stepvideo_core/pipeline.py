@@ -4,7 +4,7 @@
     pipe("a red fox in the snow", frames=51, seed=7).save("fox.mp4")
 
 Each stage loads its model, uses it and frees it before the next is read: Step-LLM, Hunyuan-CLIP,
-the transformer, the VAE.
+the VAE's encoder if there is an image, the transformer, the VAE's decoder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from stepvideo_core.checkpoints.bundled import resolve_model
 from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName
 from stepvideo_core.config import ModelConfig, Numerics
 from stepvideo_core.dispatch import AUTO, DispatchPlan, DispatchPolicy, select_device
-from stepvideo_core.errors import InvalidRequest, NumericalFailure
+from stepvideo_core.errors import NumericalFailure
+from stepvideo_core.image import fit
 from stepvideo_core.memory.estimate import StageNeed, check_fits, stage_needs
 from stepvideo_core.memory.residency import Offload, Residency
 from stepvideo_core.memory.units import parse_memory
@@ -34,7 +35,12 @@ from stepvideo_core.plugins import load_registry
 from stepvideo_core.progress import Observer, StageLog
 from stepvideo_core.record import run_record
 from stepvideo_core.request import Choices, GenerationSettings, build_settings
-from stepvideo_core.sampling import denoise, initial_noise, sigma_schedule
+from stepvideo_core.sampling import (
+    denoise,
+    image_noise_generator,
+    initial_noise,
+    sigma_schedule,
+)
 from stepvideo_core.text import TextEmbedding, TextEncoder
 from stepvideo_core.video import open_writer, to_uint8
 
@@ -154,11 +160,10 @@ class StepVideoPipeline:
     def settings(
         self, prompt: str, *, truncate_prompt: bool = False, **choices: Unpack[Choices]
     ) -> tuple[GenerationSettings, list[str]]:
-        """Check a request, fill in the model's defaults, and note what is rounded or cut."""
-        if self.config.transformer.task == "image-to-video":
-            raise InvalidRequest(
-                f"{self.layout.root} is an image-to-video model, which this version cannot run yet"
-            )
+        """Check a request, fill in the model's defaults, and note what is rounded or cut.
+
+        Reads the image if there is one. Raises InvalidRequest for what this model cannot run.
+        """
         settings, notes = build_settings(self.config, prompt, choices)
         notes += self.text_encoder.check_length(
             settings.prompt, settings.positive_suffix, truncate=truncate_prompt
@@ -192,14 +197,43 @@ class StepVideoPipeline:
         )
 
     @torch.inference_mode()
+    def encode_image(self, settings: GenerationSettings, log: StageLog) -> Tensor | None:
+        """The condition of an image-to-video model, [1, F, C, h, w] in its dtype on the CPU.
+
+        Frame 0 is a sample of the encoded image's posterior that the seed decides, the others are
+        zero. None without an image.
+        """
+        if settings.image is None:
+            return None
+        pixels_CHW = fit(settings.image, settings.height, settings.width)
+        with self.residency.borrowed("vae"), log.stage("image", 1, "images") as advance:
+            vae = cast("VideoVAE", self.residency.load("vae"))
+            posterior = vae.encode(pixels_CHW[None, None].to(self.device, self.dtype))
+            image_BFCHW = posterior.sample(image_noise_generator(settings.seed)).cpu()
+            advance(1)
+        if not bool(image_BFCHW.isfinite().all()):
+            raise NumericalFailure(
+                "the encoded image is not finite: try --dtype float32, or check the kernels with "
+                "`stepvideo doctor`"
+            )
+        condition = torch.zeros(settings.latent_shape(self.config.vae), dtype=self.dtype)
+        condition[:, :1] = image_BFCHW
+        return condition
+
+    @torch.inference_mode()
     def sample_latents(
         self,
         settings: GenerationSettings,
         text: list[TextEmbedding],
         log: StageLog,
         latents: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
-        """Final latents, float32 on the CPU. latents: initial noise instead of the seed's."""
+        """Final latents, float32 on the CPU.
+
+        latents: initial noise instead of the seed's. condition: of `encode_image`, for an
+        image-to-video model.
+        """
         shape = settings.latent_shape(self.config.vae)
         if latents is None:
             latents = initial_noise(shape, settings.seed, dtype=self.dtype, numerics=self.numerics)
@@ -217,6 +251,8 @@ class StepVideoPipeline:
                     contexts[0],
                     contexts[1] if len(contexts) > 1 else None,
                     settings.cfg_scale,
+                    condition_BFCHW=None if condition is None else condition.to(self.device),
+                    motion_score=settings.motion_score,
                     dtype=self.dtype,
                     numerics=self.numerics,
                     on_step=lambda: advance(1),
@@ -257,7 +293,8 @@ class StepVideoPipeline:
         latents: initial noise [1, F, C, h, w] instead of the seed's; decides frames and size.
         memory_limit: refuse a run whose stages need more, e.g. "12GiB".
         truncate_prompt: cut a prompt that is too long instead of refusing it.
-        choices: see `Choices`; what is left out comes from the model.
+        choices: see `Choices`, e.g. `image` and `motion_score` of an image-to-video model; what is
+        left out comes from the model.
         """
         if latents is not None:
             choices["latent_shape"] = tuple(latents.shape)
@@ -265,7 +302,8 @@ class StepVideoPipeline:
         self.check_memory(settings, memory_limit)
         log = StageLog(self.device, observer)
         text = self.encode_text(settings, log)
-        final = self.sample_latents(settings, text, log, latents)
+        condition = self.encode_image(settings, log)
+        final = self.sample_latents(settings, text, log, latents, condition)
         frames = torch.cat(list(self.decode_frames(final, log)))
         return VideoResult(frames, final, settings.fps, run_record(self, settings, log), notes)
 

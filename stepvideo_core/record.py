@@ -37,7 +37,7 @@ def run_record(
         "format": RECORD_FORMAT,
         "model": str(pipe.layout.root.resolve()),
         "trained": pipe.layout.is_trained,
-        "settings": asdict(settings),
+        "settings": settings.as_json(),
         "seed": settings.seed,
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "numerics": pipe.numerics,

@@ -47,11 +47,13 @@ def run(
         bool, typer.Option("--truncate-prompt", help="Cut a prompt that is too long.")
     ] = False,
     image: Annotated[
-        Path | None, typer.Option("--image", help="First frame; not in this version yet.")
+        Path | None, typer.Option("--image", help="The first frame, of an image-to-video model.")
     ] = None,
     motion_score: Annotated[
         float | None,
-        typer.Option("--motion-score", help="Image-to-video; not in this version yet."),
+        typer.Option(
+            "--motion-score", help="How much moves, image-to-video: 2 calm, 20 strong. Default 5."
+        ),
     ] = None,
     frames: Annotated[
         int | None,
@@ -159,7 +161,7 @@ def run(
     The settings that you leave out are the model's own. A run never loses finished work: the final
     latents are on disk before decoding starts, and `stepvideo decode` goes on from there.
     """
-    _refuse_what_comes_later(image, motion_score, offload)
+    _refuse_what_comes_later(offload)
     prompt = _the_prompt(prompt_argument, prompt_option, prompt_file)
     started = time.perf_counter()
 
@@ -190,6 +192,8 @@ def run(
         cfg_scale=cfg_scale,
         time_shift=time_shift,
         seed=seed,
+        image=image,
+        motion_score=motion_score,
         latent_shape=None if initial is None else tuple(initial.shape),
     )
     if not pipe.layout.is_trained:
@@ -214,7 +218,8 @@ def run(
         log = StageLog(pipe.device, observer)
         try:
             embeddings = pipe.encode_text(settings, log)
-            final = pipe.sample_latents(settings, embeddings, log, initial)
+            condition = pipe.encode_image(settings, log)
+            final = pipe.sample_latents(settings, embeddings, log, initial, condition)
         except KeyboardInterrupt:
             raise RunInterrupted(f"interrupted during {log.current}; nothing was written") from None
         record = run_record(pipe, settings, log)
@@ -240,12 +245,7 @@ def run(
     stderr().print(str(target), soft_wrap=True)
 
 
-def _refuse_what_comes_later(
-    image: Path | None, motion_score: float | None, offload: OffloadChoice
-) -> None:
-    if image is not None or motion_score is not None:
-        flag = "--image" if image is not None else "--motion-score"
-        raise InvalidRequest(f"{flag}: image-to-video is not in this version yet")
+def _refuse_what_comes_later(offload: OffloadChoice) -> None:
     if offload is OffloadChoice.stream:
         raise InvalidRequest(
             "--offload stream: layer streaming is not in this version yet; use auto, which keeps "
