@@ -18,11 +18,12 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from stepvideo_core.checkpoints.bundled import resolve_model
-from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName
+from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName, Preset
+from stepvideo_core.checkpoints.shared import missing_folders
 from stepvideo_core.config import ModelConfig, Numerics
 from stepvideo_core.dispatch import AUTO, DispatchPlan, DispatchPolicy, select_device
 from stepvideo_core.errors import NumericalFailure
+from stepvideo_core.hub import Hub, open_checkpoint
 from stepvideo_core.image import fit
 from stepvideo_core.memory.estimate import StageNeed, check_fits, stage_needs
 from stepvideo_core.memory.residency import Offload, Residency
@@ -138,24 +139,49 @@ class StepVideoPipeline:
         dtype: torch.dtype | None = None,
         numerics: Numerics = "accurate",
         offload: Offload = "auto",
+        preset: Preset | None = None,
+        shared: str | Path | None = None,
+        hub: Hub = "huggingface",
+        download: bool = True,
+        observer: Observer | None = None,
     ) -> StepVideoPipeline:
-        """Open a checkpoint in the official layout, or `tiny`.
+        """Open a checkpoint in the official layout, `tiny`, or a model of a hub by its id.
 
         backend, ops, allow_fallback, shadow: as `--backend`, `--op`, `--no-fallback`, `--shadow`.
         device: torch device string; None chooses by the backend. dtype: None is bfloat16 on an
-        accelerator and float32 on the CPU. Raises StepVideoError with what to do.
+        accelerator and float32 on the CPU. preset: `t2v` or `turbo`, where names do not say it.
+        shared, hub, download, observer: see `hub.open_checkpoint`; the observer watches a download.
+        Raises StepVideoError with what to do.
         """
         policy = DispatchPolicy.parse(
             backend=backend, ops=ops, allow_fallback=allow_fallback, shadow=shadow
         )
         return cls(
-            CheckpointLayout(resolve_model(model)),
+            open_checkpoint(
+                model,
+                hub=hub,
+                shared=shared,
+                preset=preset,
+                download=download,
+                observer=observer,
+            ),
             policy=policy,
             device=device,
             dtype=dtype,
             numerics=numerics,
             offload=offload,
         )
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the model itself."""
+        found = []
+        if self.layout.shared is not None:
+            names = ", ".join(missing_folders(self.layout.root))
+            found.append(f"{self.layout.name} has no {names}: taken from {self.layout.shared}")
+        if not self.layout.is_trained:
+            found.append("this model is untrained: the video will be noise, whatever the prompt")
+        return found
 
     def settings(
         self, prompt: str, *, truncate_prompt: bool = False, **choices: Unpack[Choices]

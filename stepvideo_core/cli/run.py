@@ -17,7 +17,7 @@ from stepvideo_core.cli.console import (
     stage_table,
     stderr,
 )
-from stepvideo_core.cli.options import NumericsChoice, OffloadChoice
+from stepvideo_core.cli.options import HubChoice, NumericsChoice, OffloadChoice
 from stepvideo_core.cli.report import backends_used, print_shadow, report_dry_run, summary
 from stepvideo_core.errors import InvalidRequest, RunInterrupted
 
@@ -29,6 +29,9 @@ def run(
         str | None, typer.Argument(metavar="PROMPT", help="What the video shows.")
     ] = None,
     model: options.ModelOption = "tiny",
+    preset: options.PresetOption = None,
+    shared: options.SharedOption = None,
+    hub: options.HubOption = HubChoice.huggingface,
     prompt_option: Annotated[
         str | None, typer.Option("--prompt", "-p", help="The prompt, as an option.")
     ] = None,
@@ -179,6 +182,9 @@ def run(
         dtype=dtype,
         numerics=numerics,
         offload=offload.value,
+        preset=preset,
+        shared=shared,
+        hub=None if dry_run else hub,
     )
     settings, notes = pipe.settings(
         prompt,
@@ -196,8 +202,7 @@ def run(
         motion_score=motion_score,
         latent_shape=None if initial is None else tuple(initial.shape),
     )
-    if not pipe.layout.is_trained:
-        notes.append("this model is untrained: the video will be noise, whatever the prompt")
+    notes += pipe.notes
     for text in notes:
         note(text)
     target = output or options.default_output(prompt, settings.seed)
