@@ -10,14 +10,14 @@ the VAE's encoder if there is an image, the transformer, the VAE's decoder.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
+from stepvideo_core.batch import FailedVideo, run_batch
 from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName, Preset
 from stepvideo_core.checkpoints.shared import missing_folders
 from stepvideo_core.config import ModelConfig, Numerics
@@ -34,8 +34,10 @@ from stepvideo_core.models.transformer import StepVideoTransformer
 from stepvideo_core.models.vae import VideoVAE
 from stepvideo_core.plugins import load_registry
 from stepvideo_core.progress import Observer, StageLog
+from stepvideo_core.prompts import Request
 from stepvideo_core.record import run_record
 from stepvideo_core.request import Choices, GenerationSettings, build_settings
+from stepvideo_core.result import VideoResult
 from stepvideo_core.sampling import (
     denoise,
     image_noise_generator,
@@ -43,46 +45,7 @@ from stepvideo_core.sampling import (
     sigma_schedule,
 )
 from stepvideo_core.text import TextEmbedding, TextEncoder
-from stepvideo_core.video import open_writer, to_uint8
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """A finished video.
-
-    frames: uint8 [T, H, W, 3] on the CPU, before any crop or filter. latents: the final latents,
-    float32 [1, F, C, h, w] on the CPU. record: prompt, seed, settings, plan, timings, versions.
-    notes: what was rounded or cut on the way.
-    """
-
-    frames: Tensor
-    latents: Tensor
-    fps: int
-    record: dict[str, Any]
-    notes: list[str]
-
-    def save(
-        self, path: str | Path, *, crop: bool | None = None, denoise_filter: bool | None = None
-    ) -> Path:
-        """Write the video by extension: .mp4, .webm, .gif, .safetensors, or a folder of PNGs.
-
-        crop, denoise_filter: the official finishing of saved videos; None means what the model
-        asks for. Raises OutputError if the file cannot be written.
-        """
-        finishing = self.record["finishing"]
-        height, width = self.frames.shape[1:3]
-        with open_writer(
-            Path(path),
-            height=height,
-            width=width,
-            fps=self.fps,
-            crop=finishing["crop"] if crop is None else crop,
-            denoise=finishing["denoise_filter"] if denoise_filter is None else denoise_filter,
-            metadata=self.record,
-            latents=self.latents,
-        ) as writer:
-            writer.write(self.frames)
-        return Path(path)
+from stepvideo_core.video import to_uint8
 
 
 class StepVideoPipeline:
@@ -207,12 +170,13 @@ class StepVideoPipeline:
             self.needs(settings), self.device, None if limit is None else parse_memory(limit)
         )
 
-    @torch.inference_mode()
     def encode_text(self, settings: GenerationSettings, log: StageLog) -> list[TextEmbedding]:
         """Embeddings of the prompt and, if guidance is on, of the negative prompt."""
-        texts = [settings.full_prompt]
-        if settings.uses_guidance:
-            texts.append(settings.negative_prompt)
+        return self.encode_texts(settings.texts, log)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str], log: StageLog) -> list[TextEmbedding]:
+        """One embedding per text; each encoder is loaded once for all of them."""
         return self.text_encoder.encode(
             texts,
             self.residency,
@@ -269,7 +233,8 @@ class StepVideoPipeline:
                 module = self.residency.load("transformer", advance)
             transformer = cast("StepVideoTransformer", module)
             with log.stage("denoise", settings.num_steps, "steps") as advance:
-                contexts = [transformer.encode_text(t.llm_1LC, t.clip_1PC) for t in text]
+                here = [embedding.to(self.device) for embedding in text]
+                contexts = [transformer.encode_text(t.llm_1LC, t.clip_1PC) for t in here]
                 result = denoise(
                     transformer,
                     latents.to(self.device, torch.float32),
@@ -327,7 +292,41 @@ class StepVideoPipeline:
         settings, notes = self.settings(prompt, truncate_prompt=truncate_prompt, **choices)
         self.check_memory(settings, memory_limit)
         log = StageLog(self.device, observer)
-        text = self.encode_text(settings, log)
+        return self.finish(settings, notes, self.encode_text(settings, log), log, latents)
+
+    def batch(
+        self,
+        requests: Iterable[Request],
+        *,
+        memory_limit: str | None = None,
+        observer: Observer | None = None,
+        truncate_prompt: bool = False,
+    ) -> Iterator[VideoResult | FailedVideo]:
+        """Generate many videos, one after the other, as they are asked for.
+
+            for video in pipe.batch([{"prompt": "a fox", "seed": 1}, {"prompt": "a cat"}]): ...
+
+        requests: a prompt each, with any of `Choices`. All are checked before the first is run,
+        with an InvalidRequest that names those at fault; texts are encoded together. A video that
+        fails is a `FailedVideo` with its error, and the next one follows.
+        """
+        return run_batch(
+            self,
+            list(requests),
+            memory_limit=memory_limit,
+            truncate_prompt=truncate_prompt,
+            observer=observer,
+        )
+
+    def finish(
+        self,
+        settings: GenerationSettings,
+        notes: list[str],
+        text: list[TextEmbedding],
+        log: StageLog,
+        latents: Tensor | None = None,
+    ) -> VideoResult:
+        """The video of a request whose texts are encoded."""
         condition = self.encode_image(settings, log)
         final = self.sample_latents(settings, text, log, latents, condition)
         frames = torch.cat(list(self.decode_frames(final, log)))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepvideo_core.config import ModelConfig, VAEConfig
 from stepvideo_core.errors import InvalidRequest
-from stepvideo_core.image import ImageSource, Picture, fit_notes, read_image
+
+if TYPE_CHECKING:
+    from stepvideo_core.image import ImageSource, Picture
 
 DEFAULT_SEED = 1234
 """The official command line's default, which there has no effect; here it has."""
@@ -37,6 +39,11 @@ class GenerationSettings:
     def full_prompt(self) -> str:
         """The suffix follows without a separator, as in the official pipeline."""
         return self.prompt + self.positive_suffix
+
+    @property
+    def texts(self) -> list[str]:
+        """What the text encoders read: the prompt and, if guidance is on, the negative prompt."""
+        return [self.full_prompt, *([self.negative_prompt] if self.uses_guidance else [])]
 
     @property
     def uses_guidance(self) -> bool:
@@ -104,6 +111,8 @@ def build_settings(
     width = _checked_size("width", _or(width, defaults.width), vae)
     image, motion_score = _condition(config, choices)
     if image is not None:
+        from stepvideo_core.image import fit_notes
+
         notes += [*image.notes, *fit_notes(image, height, width)]
     settings = GenerationSettings(
         prompt=prompt,
@@ -149,6 +158,8 @@ def _condition(config: ModelConfig, choices: Choices) -> tuple[Picture | None, f
     motion_score = float(_or(motion_score, config.sampling.motion_score))
     if not (math.isfinite(motion_score) and motion_score >= 0):
         raise InvalidRequest(f"--motion-score {motion_score}: give a number from 0 up")
+    from stepvideo_core.image import read_image
+
     return read_image(source), motion_score
 
 

@@ -169,13 +169,3 @@ def open_pipeline(
             numerics=numerics.value,
             offload=offload,
         )
-
-
-def default_output(prompt: str, seed: int) -> Path:
-    """outputs/<first words of the prompt>-<seed>.mp4, safe as a file name anywhere."""
-    words = "".join(letter if letter.isalnum() else " " for letter in prompt).split()
-    slug = "-".join(words)[:48].rstrip("-") or "video"
-    # File systems limit names in bytes, and a Chinese character takes three.
-    while len(slug.encode()) > 120:
-        slug = slug[:-1]
-    return Path("outputs") / f"{slug}-{seed}.mp4"
