@@ -102,8 +102,10 @@ def plan_batch(
             size = _pixels(settings)
             if largest is None or size > _pixels(largest):
                 largest = settings
-            check_output(output, raw_bytes(output, settings), denoise=finishing.denoise_filter)
             identity = fingerprint(pipe, settings, finishing.as_json())
+            state = _state(output, identity)
+            if state is not State.present:
+                check_output(output, raw_bytes(output, settings), denoise=finishing.denoise_filter)
             job = Job(
                 index=len(jobs) + 1,
                 line=line.line,
@@ -112,7 +114,7 @@ def plan_batch(
                 seed=seed,
                 output=output,
                 fingerprint=identity,
-                state=_state(output, identity),
+                state=state,
             )
             jobs.append(job)
     if faults:

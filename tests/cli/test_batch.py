@@ -6,13 +6,16 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
 
+from stepvideo_core import StepVideoPipeline
 from stepvideo_core.checkpoints.untrained import write_untrained
 from stepvideo_core.config import TINY_TI2V
+from stepvideo_core.errors import NumericalFailure
 from stepvideo_core.video import read_metadata
 
 from .conftest import Cli
@@ -88,7 +91,7 @@ def killing(self, name, total, unit):
     begin(self, name, total, unit)
     seen.append(name)
     if seen.count({stage!r}) == 2:
-        os.kill(os.getpid(), signal.{signal})
+        os.kill(os.getpid(), signal.SIGKILL)
 console.ProgressObserver.begin = killing
 """
 
@@ -100,7 +103,7 @@ def test_a_killed_batch_goes_on(
     """Killed for real in the second video; what was finished, or only decoded, is not repeated."""
     out = tmp_path / "out"
     arguments = ("run", "--prompt-file", prompts, *small, "-o", out / TEMPLATE, "--json")
-    killed = cli_process(*arguments, prelude=_KILL.format(stage=stage, signal="SIGKILL"))
+    killed = cli_process(*arguments, prelude=_KILL.format(stage=stage))
     assert killed.code == -signal.SIGKILL
     first = out / "1-a-red-circle-1234.safetensors"
     stamp = first.stat().st_mtime_ns
@@ -119,33 +122,35 @@ def test_a_killed_batch_goes_on(
 
 
 def test_ctrl_c_says_how_to_go_on(
-    cli_process: Cli, small: list[str], prompts: Path, tmp_path: Path
+    cli: Cli, small: list[str], prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prelude = _KILL.format(stage="denoise", signal="SIGINT")
-    done = cli_process(
-        "run", "--prompt-file", prompts, *small, "-o", tmp_path / TEMPLATE, prelude=prelude
-    )
+    sample, seen = StepVideoPipeline.sample_latents, 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == 2:
+            signal.raise_signal(signal.SIGINT)
+        return sample(*arguments)
+
+    monkeypatch.setattr(StepVideoPipeline, "sample_latents", interrupted)
+    done = cli("run", "--prompt-file", prompts, *small, "-o", tmp_path / TEMPLATE)
     assert done.code == 130
     assert done.complaint.startswith("interrupted at video 2 of 3, 1 are finished: run the same")
 
 
 def test_one_failure_does_not_end_the_batch(
-    cli_process: Cli, small: list[str], prompts: Path, tmp_path: Path
+    cli: Cli, small: list[str], prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prelude = """
-    from stepvideo_core.errors import NumericalFailure
-    from stepvideo_core.pipeline import StepVideoPipeline
     sample = StepVideoPipeline.sample_latents
-    def failing(self, settings, *rest):
+
+    def failing(pipe: Any, settings: Any, *rest: Any) -> Any:
         if settings.prompt == "a blue square":
             raise NumericalFailure("planted")
-        return sample(self, settings, *rest)
-    StepVideoPipeline.sample_latents = failing
-    """
-    done = cli_process(
-        *("run", "--prompt-file", prompts, *small, "-o", tmp_path / TEMPLATE, "--json"),
-        prelude=prelude,
-    )
+        return sample(pipe, settings, *rest)
+
+    monkeypatch.setattr(StepVideoPipeline, "sample_latents", failing)
+    done = cli("run", "--prompt-file", prompts, *small, "-o", tmp_path / TEMPLATE, "--json")
     assert done.code == 1
     assert "error: video 2 (line 4): planted" in done.stderr
     assert [row["status"] for row in done.json["results"]] == ["done", "failed", "done"]
@@ -253,6 +258,15 @@ def test_bad_requests(
     assert done.code == 2, done.stderr
     assert message in done.complaint
     assert os.listdir() == []
+
+
+def test_folders_of_frames_are_recognised(cli: Cli, small: list[str], tmp_path: Path) -> None:
+    arguments = ("run", "a", *small, "--seeds", "1,2", "-o", tmp_path / "{seed}", "--json")
+    assert cli(*arguments).json["done"] == 2
+    assert cli(*arguments).json["present"] == 2
+    other = cli(*arguments, "--steps", 2)
+    assert other.code == 2, "a folder with files in it is never emptied"
+    assert "is a folder with files in it" in other.complaint
 
 
 def test_somebody_elses_file_is_not_overwritten(cli: Cli, small: list[str], tmp_path: Path) -> None:

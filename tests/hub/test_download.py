@@ -312,3 +312,23 @@ def test_a_disk_that_fills_up(hub: LoopbackHub, repository: Path, tmp_path: Path
     download_model(MODEL, target)
     assert 150_000 in {one.start for one in hub.served}
     assert inspect_checkpoint(target).ok
+
+
+def test_the_hubs_own_cache_is_used(
+    hub: LoopbackHub, tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another tool has fetched is not fetched again, unless it is incomplete."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hf"))
+    entry = tmp_path / "hf" / f"models--{TURBO.replace('/', '--')}"
+    (entry / "refs").mkdir(parents=True)
+    (entry / "refs" / "main").write_text(REVISION)
+    snapshot = entry / "snapshots" / REVISION
+    shutil.copytree(tiny_checkpoint, snapshot)
+    (snapshot / "stepvideo.json").unlink()
+    layout = open_checkpoint(TURBO, download=False)
+    assert layout.root == snapshot
+    assert layout.is_turbo, "the name is the model's, not the snapshot's"
+    (snapshot / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match="is not on this machine"):
+        open_checkpoint(TURBO, download=False)
+    assert hub.served == []

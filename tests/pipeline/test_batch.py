@@ -64,7 +64,7 @@ def test_checks_come_first_and_failures_are_passed_over(tiny_checkpoint: Path) -
     pipe, observer = StepVideoPipeline.from_pretrained(tiny_checkpoint), Names()
     faulty = [*requests("a", " "), {**requests("b")[0], "height": 33}]
     with pytest.raises(
-        InvalidRequest, match=r"request 2: the prompt is empty; request 3: --height"
+        InvalidRequest, match=r"request 2: the prompt is empty.*; request 3: --height"
     ):
         pipe.batch(faulty, observer=observer)  # type: ignore[arg-type]
     assert observer.stages == []
