@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +139,7 @@ def _run(
         error = str(failure)
         if not isinstance(failure, StepVideoError):
             error = f"{type(failure).__name__}: {error}"
+            traceback.print_exception(failure)  # perhaps a bug of ours, which must not be hidden
         complain(f"video {job.index} (line {job.line}): {error}")
     status = "done" if error is None else "failed"
     return Result(job=job, status=status, seconds=time.perf_counter() - started, error=error)

@@ -139,22 +139,36 @@ def test_ctrl_c_says_how_to_go_on(
     assert done.complaint.startswith("interrupted at video 2 of 3, 1 are finished: run the same")
 
 
+@pytest.mark.parametrize(
+    ("failure", "message"),
+    [
+        (NumericalFailure("planted"), "planted"),
+        (RuntimeError("planted"), "RuntimeError: planted"),
+    ],
+)
 def test_one_failure_does_not_end_the_batch(
-    cli: Cli, small: list[str], prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli,
+    small: list[str],
+    prompts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    message: str,
 ) -> None:
     sample = StepVideoPipeline.sample_latents
 
     def failing(pipe: Any, settings: Any, *rest: Any) -> Any:
         if settings.prompt == "a blue square":
-            raise NumericalFailure("planted")
+            raise failure
         return sample(pipe, settings, *rest)
 
     monkeypatch.setattr(StepVideoPipeline, "sample_latents", failing)
     done = cli("run", "--prompt-file", prompts, *small, "-o", tmp_path / TEMPLATE, "--json")
     assert done.code == 1
-    assert "error: video 2 (line 4): planted" in done.stderr
+    assert f"error: video 2 (line 4): {message}" in done.stderr
+    assert ("Traceback" in done.stderr) == isinstance(failure, RuntimeError)
     assert [row["status"] for row in done.json["results"]] == ["done", "failed", "done"]
-    assert done.json["results"][1]["error"] == "planted"
+    assert done.json["results"][1]["error"] == message
 
 
 def test_the_summary_is_a_table(cli: Cli, small: list[str], prompts: Path, tmp_path: Path) -> None:
