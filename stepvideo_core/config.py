@@ -194,6 +194,8 @@ class SamplingDefaults:
     negative_prompt: str = ""
     denoise_filter: bool = True
     """Temporal denoising of the saved mp4, which the official runs apply."""
+    motion_score: float = 5.0
+    """How much moves, of image-to-video only: 2 is calm, 10 and 20 are strong."""
 
 
 T2V_SAMPLING = SamplingDefaults(
@@ -289,10 +291,15 @@ TINY = ModelConfig(
         denoise_filter=False,
     ),
 )
+TINY_TI2V = replace(
+    TINY,
+    transformer=replace(TINY.transformer, use_additional_conditions=True),
+)
 
 PRESETS: dict[str, ModelConfig] = {
     "t2v": STEP_VIDEO_T2V,
     "t2v-turbo": STEP_VIDEO_T2V_TURBO,
     "ti2v": STEP_VIDEO_TI2V,
     "tiny": TINY,
+    "tiny-ti2v": TINY_TI2V,
 }

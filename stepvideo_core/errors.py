@@ -20,6 +20,10 @@ class CheckpointError(StepVideoError):
     """A checkpoint file is missing, broken, or does not fit the model it claims to be."""
 
 
+class DownloadFailed(StepVideoError):
+    """A model cannot be fetched from a hub, or what arrived is damaged."""
+
+
 class BackendUnavailable(StepVideoError):
     """A backend was named but is unknown, failed to load, or cannot work on this machine."""
 

@@ -4,25 +4,27 @@
     pipe("a red fox in the snow", frames=51, seed=7).save("fox.mp4")
 
 Each stage loads its model, uses it and frees it before the next is read: Step-LLM, Hunyuan-CLIP,
-the transformer, the VAE.
+the VAE's encoder if there is an image, the transformer, the VAE's decoder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import Unpack
 
-from stepvideo_core.checkpoints.bundled import resolve_model
-from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName
+from stepvideo_core.batch import FailedVideo, run_batch
+from stepvideo_core.checkpoints.layout import CheckpointLayout, ComponentName, Preset
+from stepvideo_core.checkpoints.shared import missing_folders
 from stepvideo_core.config import ModelConfig, Numerics
 from stepvideo_core.dispatch import AUTO, DispatchPlan, DispatchPolicy, select_device
-from stepvideo_core.errors import InvalidRequest, NumericalFailure
+from stepvideo_core.errors import NumericalFailure
+from stepvideo_core.hub import Hub, open_checkpoint
+from stepvideo_core.image import fit
 from stepvideo_core.memory.estimate import StageNeed, check_fits, stage_needs
 from stepvideo_core.memory.residency import Offload, Residency
 from stepvideo_core.memory.units import parse_memory
@@ -32,50 +34,18 @@ from stepvideo_core.models.transformer import StepVideoTransformer
 from stepvideo_core.models.vae import VideoVAE
 from stepvideo_core.plugins import load_registry
 from stepvideo_core.progress import Observer, StageLog
+from stepvideo_core.prompts import Request
 from stepvideo_core.record import run_record
 from stepvideo_core.request import Choices, GenerationSettings, build_settings
-from stepvideo_core.sampling import denoise, initial_noise, sigma_schedule
+from stepvideo_core.result import VideoResult
+from stepvideo_core.sampling import (
+    denoise,
+    image_noise_generator,
+    initial_noise,
+    sigma_schedule,
+)
 from stepvideo_core.text import TextEmbedding, TextEncoder
-from stepvideo_core.video import open_writer, to_uint8
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """A finished video.
-
-    frames: uint8 [T, H, W, 3] on the CPU, before any crop or filter. latents: the final latents,
-    float32 [1, F, C, h, w] on the CPU. record: prompt, seed, settings, plan, timings, versions.
-    notes: what was rounded or cut on the way.
-    """
-
-    frames: Tensor
-    latents: Tensor
-    fps: int
-    record: dict[str, Any]
-    notes: list[str]
-
-    def save(
-        self, path: str | Path, *, crop: bool | None = None, denoise_filter: bool | None = None
-    ) -> Path:
-        """Write the video by extension: .mp4, .webm, .gif, .safetensors, or a folder of PNGs.
-
-        crop, denoise_filter: the official finishing of saved videos; None means what the model
-        asks for. Raises OutputError if the file cannot be written.
-        """
-        finishing = self.record["finishing"]
-        height, width = self.frames.shape[1:3]
-        with open_writer(
-            Path(path),
-            height=height,
-            width=width,
-            fps=self.fps,
-            crop=finishing["crop"] if crop is None else crop,
-            denoise=finishing["denoise_filter"] if denoise_filter is None else denoise_filter,
-            metadata=self.record,
-            latents=self.latents,
-        ) as writer:
-            writer.write(self.frames)
-        return Path(path)
+from stepvideo_core.video import to_uint8
 
 
 class StepVideoPipeline:
@@ -132,18 +102,32 @@ class StepVideoPipeline:
         dtype: torch.dtype | None = None,
         numerics: Numerics = "accurate",
         offload: Offload = "auto",
+        preset: Preset | None = None,
+        shared: str | Path | None = None,
+        hub: Hub = "huggingface",
+        download: bool = True,
+        observer: Observer | None = None,
     ) -> StepVideoPipeline:
-        """Open a checkpoint in the official layout, or `tiny`.
+        """Open a checkpoint in the official layout, `tiny`, or a model of a hub by its id.
 
         backend, ops, allow_fallback, shadow: as `--backend`, `--op`, `--no-fallback`, `--shadow`.
         device: torch device string; None chooses by the backend. dtype: None is bfloat16 on an
-        accelerator and float32 on the CPU. Raises StepVideoError with what to do.
+        accelerator and float32 on the CPU. preset: `t2v` or `turbo`, where names do not say it.
+        shared, hub, download, observer: see `hub.open_checkpoint`; the observer watches a download.
+        Raises StepVideoError with what to do.
         """
         policy = DispatchPolicy.parse(
             backend=backend, ops=ops, allow_fallback=allow_fallback, shadow=shadow
         )
         return cls(
-            CheckpointLayout(resolve_model(model)),
+            open_checkpoint(
+                model,
+                hub=hub,
+                shared=shared,
+                preset=preset,
+                download=download,
+                observer=observer,
+            ),
             policy=policy,
             device=device,
             dtype=dtype,
@@ -151,14 +135,24 @@ class StepVideoPipeline:
             offload=offload,
         )
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know about the model itself."""
+        found = []
+        if self.layout.shared is not None:
+            names = ", ".join(missing_folders(self.layout.root))
+            found.append(f"{self.layout.name} has no {names}: taken from {self.layout.shared}")
+        if not self.layout.is_trained:
+            found.append("this model is untrained: the video will be noise, whatever the prompt")
+        return found
+
     def settings(
         self, prompt: str, *, truncate_prompt: bool = False, **choices: Unpack[Choices]
     ) -> tuple[GenerationSettings, list[str]]:
-        """Check a request, fill in the model's defaults, and note what is rounded or cut."""
-        if self.config.transformer.task == "image-to-video":
-            raise InvalidRequest(
-                f"{self.layout.root} is an image-to-video model, which this version cannot run yet"
-            )
+        """Check a request, fill in the model's defaults, and note what is rounded or cut.
+
+        Reads the image if there is one. Raises InvalidRequest for what this model cannot run.
+        """
         settings, notes = build_settings(self.config, prompt, choices)
         notes += self.text_encoder.check_length(
             settings.prompt, settings.positive_suffix, truncate=truncate_prompt
@@ -176,12 +170,13 @@ class StepVideoPipeline:
             self.needs(settings), self.device, None if limit is None else parse_memory(limit)
         )
 
-    @torch.inference_mode()
     def encode_text(self, settings: GenerationSettings, log: StageLog) -> list[TextEmbedding]:
         """Embeddings of the prompt and, if guidance is on, of the negative prompt."""
-        texts = [settings.full_prompt]
-        if settings.uses_guidance:
-            texts.append(settings.negative_prompt)
+        return self.encode_texts(settings.texts, log)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: list[str], log: StageLog) -> list[TextEmbedding]:
+        """One embedding per text; each encoder is loaded once for all of them."""
         return self.text_encoder.encode(
             texts,
             self.residency,
@@ -192,14 +187,43 @@ class StepVideoPipeline:
         )
 
     @torch.inference_mode()
+    def encode_image(self, settings: GenerationSettings, log: StageLog) -> Tensor | None:
+        """The condition of an image-to-video model, [1, F, C, h, w] in its dtype on the CPU.
+
+        Frame 0 is a sample of the encoded image's posterior that the seed decides, the others are
+        zero. None without an image.
+        """
+        if settings.image is None:
+            return None
+        pixels_CHW = fit(settings.image, settings.height, settings.width)
+        with self.residency.borrowed("vae"), log.stage("image", 1, "images") as advance:
+            vae = cast("VideoVAE", self.residency.load("vae"))
+            posterior = vae.encode(pixels_CHW[None, None].to(self.device, self.dtype))
+            image_BFCHW = posterior.sample(image_noise_generator(settings.seed)).cpu()
+            advance(1)
+        if not bool(image_BFCHW.isfinite().all()):
+            raise NumericalFailure(
+                "the encoded image is not finite: try --dtype float32, or check the kernels with "
+                "`stepvideo doctor`"
+            )
+        condition = torch.zeros(settings.latent_shape(self.config.vae), dtype=self.dtype)
+        condition[:, :1] = image_BFCHW
+        return condition
+
+    @torch.inference_mode()
     def sample_latents(
         self,
         settings: GenerationSettings,
         text: list[TextEmbedding],
         log: StageLog,
         latents: Tensor | None = None,
+        condition: Tensor | None = None,
     ) -> Tensor:
-        """Final latents, float32 on the CPU. latents: initial noise instead of the seed's."""
+        """Final latents, float32 on the CPU.
+
+        latents: initial noise instead of the seed's. condition: of `encode_image`, for an
+        image-to-video model.
+        """
         shape = settings.latent_shape(self.config.vae)
         if latents is None:
             latents = initial_noise(shape, settings.seed, dtype=self.dtype, numerics=self.numerics)
@@ -209,7 +233,8 @@ class StepVideoPipeline:
                 module = self.residency.load("transformer", advance)
             transformer = cast("StepVideoTransformer", module)
             with log.stage("denoise", settings.num_steps, "steps") as advance:
-                contexts = [transformer.encode_text(t.llm_1LC, t.clip_1PC) for t in text]
+                here = [embedding.to(self.device) for embedding in text]
+                contexts = [transformer.encode_text(t.llm_1LC, t.clip_1PC) for t in here]
                 result = denoise(
                     transformer,
                     latents.to(self.device, torch.float32),
@@ -217,6 +242,8 @@ class StepVideoPipeline:
                     contexts[0],
                     contexts[1] if len(contexts) > 1 else None,
                     settings.cfg_scale,
+                    condition_BFCHW=None if condition is None else condition.to(self.device),
+                    motion_score=settings.motion_score,
                     dtype=self.dtype,
                     numerics=self.numerics,
                     on_step=lambda: advance(1),
@@ -257,15 +284,51 @@ class StepVideoPipeline:
         latents: initial noise [1, F, C, h, w] instead of the seed's; decides frames and size.
         memory_limit: refuse a run whose stages need more, e.g. "12GiB".
         truncate_prompt: cut a prompt that is too long instead of refusing it.
-        choices: see `Choices`; what is left out comes from the model.
+        choices: see `Choices`, e.g. `image` and `motion_score` of an image-to-video model; what is
+        left out comes from the model.
         """
         if latents is not None:
             choices["latent_shape"] = tuple(latents.shape)
         settings, notes = self.settings(prompt, truncate_prompt=truncate_prompt, **choices)
         self.check_memory(settings, memory_limit)
         log = StageLog(self.device, observer)
-        text = self.encode_text(settings, log)
-        final = self.sample_latents(settings, text, log, latents)
+        return self.finish(settings, notes, self.encode_text(settings, log), log, latents)
+
+    def batch(
+        self,
+        requests: Iterable[Request],
+        *,
+        memory_limit: str | None = None,
+        observer: Observer | None = None,
+        truncate_prompt: bool = False,
+    ) -> Iterator[VideoResult | FailedVideo]:
+        """Generate many videos, one after the other, as they are asked for.
+
+            for video in pipe.batch([{"prompt": "a fox", "seed": 1}, {"prompt": "a cat"}]): ...
+
+        requests: a prompt each, with any of `Choices`. All are checked before the first is run,
+        with an InvalidRequest that names those at fault; texts are encoded together. A video that
+        fails is a `FailedVideo` with its error, and the next one follows.
+        """
+        return run_batch(
+            self,
+            list(requests),
+            memory_limit=memory_limit,
+            truncate_prompt=truncate_prompt,
+            observer=observer,
+        )
+
+    def finish(
+        self,
+        settings: GenerationSettings,
+        notes: list[str],
+        text: list[TextEmbedding],
+        log: StageLog,
+        latents: Tensor | None = None,
+    ) -> VideoResult:
+        """The video of a request whose texts are encoded."""
+        condition = self.encode_image(settings, log)
+        final = self.sample_latents(settings, text, log, latents, condition)
         frames = torch.cat(list(self.decode_frames(final, log)))
         return VideoResult(frames, final, settings.fps, run_record(self, settings, log), notes)
 

@@ -33,11 +33,13 @@ def run_record(
     pipe: StepVideoPipeline, settings: GenerationSettings, log: StageLog | None = None
 ) -> dict[str, Any]:
     """A JSON-able record; with `log`, timings and peak memory of each stage are in it."""
+    shared = pipe.layout.shared
     record: dict[str, Any] = {
         "format": RECORD_FORMAT,
         "model": str(pipe.layout.root.resolve()),
+        "shared": None if shared is None else str(shared.resolve()),
         "trained": pipe.layout.is_trained,
-        "settings": asdict(settings),
+        "settings": settings.as_json(),
         "seed": settings.seed,
         "dtype": str(pipe.dtype).removeprefix("torch."),
         "numerics": pipe.numerics,

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, TypedDict
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from stepvideo_core.config import ModelConfig, VAEConfig
 from stepvideo_core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from stepvideo_core.image import ImageSource, Picture
 
 DEFAULT_SEED = 1234
 """The official command line's default, which there has no effect; here it has."""
@@ -28,6 +31,9 @@ class GenerationSettings:
     time_shift: float
     seed: int
     fps: int
+    image: Picture | None = None
+    """The first frame, of an image-to-video model only; so is the motion score."""
+    motion_score: float | None = None
 
     @property
     def full_prompt(self) -> str:
@@ -35,9 +41,19 @@ class GenerationSettings:
         return self.prompt + self.positive_suffix
 
     @property
+    def texts(self) -> list[str]:
+        """What the text encoders read: the prompt and, if guidance is on, the negative prompt."""
+        return [self.full_prompt, *([self.negative_prompt] if self.uses_guidance else [])]
+
+    @property
     def uses_guidance(self) -> bool:
         """Scale 1 is the conditional prediction itself, so the second branch need not run."""
         return self.cfg_scale != 1.0
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it for a record; of the image its source, its size and its checksum."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return values | {"image": None if self.image is None else self.image.as_json()}
 
     def latent_shape(self, vae: VAEConfig) -> tuple[int, int, int, int, int]:
         """[1, F, C, h, w] of the latents."""
@@ -67,6 +83,8 @@ class Choices(TypedDict, total=False):
     cfg_scale: float | None
     time_shift: float | None
     seed: int | None
+    image: ImageSource | None
+    motion_score: float | None
     latent_shape: tuple[int, ...] | None
 
 
@@ -89,18 +107,27 @@ def build_settings(
     latent_shape = choices.get("latent_shape")
     if latent_shape is not None:
         frames, height, width = _from_latents(latent_shape, vae, frames, height, width)
+    height = _checked_size("height", _or(height, defaults.height), vae)
+    width = _checked_size("width", _or(width, defaults.width), vae)
+    image, motion_score = _condition(config, choices)
+    if image is not None:
+        from stepvideo_core.image import fit_notes
+
+        notes += [*image.notes, *fit_notes(image, height, width)]
     settings = GenerationSettings(
         prompt=prompt,
         negative_prompt=_or(choices.get("negative_prompt"), defaults.negative_prompt),
         positive_suffix=_or(choices.get("positive_suffix"), defaults.positive_suffix),
         num_frames=_rounded_frames(_or(frames, defaults.num_frames), vae, notes),
-        height=_checked_size("height", _or(height, defaults.height), vae),
-        width=_checked_size("width", _or(width, defaults.width), vae),
+        height=height,
+        width=width,
         num_steps=_or(choices.get("steps"), defaults.num_steps),
         cfg_scale=float(_or(choices.get("cfg_scale"), defaults.cfg_scale)),
         time_shift=float(_or(choices.get("time_shift"), defaults.time_shift)),
         seed=_or(choices.get("seed"), DEFAULT_SEED),
         fps=defaults.fps,
+        image=image,
+        motion_score=motion_score,
     )
     if settings.num_steps < 1:
         raise InvalidRequest(f"--steps {settings.num_steps}: at least one step is needed")
@@ -111,6 +138,29 @@ def build_settings(
     if not 0 <= settings.seed < 2**63:
         raise InvalidRequest(f"--seed {settings.seed}: give an integer from 0 to 2^63 - 1")
     return settings, notes
+
+
+def _condition(config: ModelConfig, choices: Choices) -> tuple[Picture | None, float | None]:
+    """The image and the motion score of an image-to-video model; (None, None) for the others."""
+    source, motion_score = choices.get("image"), choices.get("motion_score")
+    if config.transformer.task == "text-to-video":
+        for name, value in (("--image", source), ("--motion-score", motion_score)):
+            if value is not None:
+                raise InvalidRequest(
+                    f"{name}: this is a text-to-video model, which takes none; take an "
+                    "image-to-video model, such as Step-Video-TI2V"
+                )
+        return None, None
+    if source is None:
+        raise InvalidRequest(
+            "this is an image-to-video model: give it the first frame with --image FILE"
+        )
+    motion_score = float(_or(motion_score, config.sampling.motion_score))
+    if not (math.isfinite(motion_score) and motion_score >= 0):
+        raise InvalidRequest(f"--motion-score {motion_score}: give a number from 0 up")
+    from stepvideo_core.image import read_image
+
+    return read_image(source), motion_score
 
 
 def _or(value: Any, default: Any) -> Any:

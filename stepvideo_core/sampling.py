@@ -15,6 +15,8 @@ from stepvideo_core.config import Numerics
 from stepvideo_core.errors import NumericalFailure
 from stepvideo_core.models.transformer import StepVideoTransformer, TextContext
 
+_IMAGE_SEED_MASK = 0x696D6167
+
 
 def sigma_schedule(num_steps: int, time_shift: float) -> Tensor:
     """N + 1 times from 0 to 1 in float32, dense near the noise: 1 - s u / (1 + (s - 1) u).
@@ -38,6 +40,15 @@ def initial_noise(
     return torch.randn(tuple(shape), generator=generator, dtype=noise_dtype).float()
 
 
+def image_noise_generator(seed: int) -> torch.Generator:
+    """The random numbers of the image's posterior sample, which follow from the run's seed.
+
+    They must be other ones than the initial noise's, or the first frame's noise would be that of
+    its condition. torch's CPU generator reads the lower 32 bits of a seed, so those are changed.
+    """
+    return torch.Generator().manual_seed(seed ^ _IMAGE_SEED_MASK)
+
+
 def model_timesteps(sigmas: Tensor, dtype: torch.dtype, numerics: Numerics = "accurate") -> Tensor:
     """The times that the model is shown, one per step.
 
@@ -56,6 +67,8 @@ def denoise(
     unconditional: TextContext | None,
     cfg_scale: float,
     *,
+    condition_BFCHW: Tensor | None = None,
+    motion_score: float | None = None,
     dtype: torch.dtype,
     numerics: Numerics = "accurate",
     on_step: Callable[[], None] | None = None,
@@ -65,20 +78,24 @@ def denoise(
     latents_BFCHW: float32 noise on the model's device. sigmas: N + 1 times from `sigma_schedule`.
     conditional, unconditional: text contexts of the two guidance branches, which run one after the
     other, each with its own number of text tokens; without the second, guidance is off.
+    condition_BFCHW, motion_score: of image-to-video, the same in both branches; the condition is
+    in the model's dtype and as large as the latents.
     on_step: called after each step. Raises NumericalFailure if the model's output is not finite.
     """
     device = latents_BFCHW.device
     times = model_timesteps(sigmas, dtype, numerics).to(device)
-    modulation = transformer.modulation(times)
+    modulation = transformer.modulation(times, motion_score)
     rope = transformer.rope(latents_BFCHW, dtype, numerics)
     guidance_dtype = dtype if numerics == "official" else torch.float32
     deltas = (sigmas[1:] - sigmas[:-1]).tolist()
     for step, delta in enumerate(deltas):
         model_input = latents_BFCHW.to(dtype)
         at_step = modulation.at(step)
-        velocity = transformer(model_input, at_step, conditional, rope).to(guidance_dtype)
+        velocity = transformer(model_input, at_step, conditional, rope, condition_BFCHW)
+        velocity = velocity.to(guidance_dtype)
         if unconditional is not None:
-            base = transformer(model_input, at_step, unconditional, rope).to(guidance_dtype)
+            base = transformer(model_input, at_step, unconditional, rope, condition_BFCHW)
+            base = base.to(guidance_dtype)
             velocity = base + cfg_scale * (velocity - base)
         latents_BFCHW = latents_BFCHW + velocity.float() * delta
         # The first step shows a broken kernel or checkpoint before hours are spent on it; the

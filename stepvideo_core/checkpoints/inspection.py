@@ -6,6 +6,7 @@ read, only their names, shapes and dtypes.
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from stepvideo_core.checkpoints.layout import (
     contradictions,
 )
 from stepvideo_core.checkpoints.load import KEY_MAPS, Comparison, compare, complaints
+from stepvideo_core.checkpoints.shared import find_shared
 from stepvideo_core.checkpoints.sources import TensorInfo
 from stepvideo_core.config import SamplingDefaults, Task
 from stepvideo_core.errors import StepVideoError
@@ -130,7 +132,7 @@ def inspect_checkpoint(root: Path) -> CheckpointReport:
     Raises CheckpointError only if `root` is no checkpoint folder at all; whatever else is wrong is
     in the report.
     """
-    layout = CheckpointLayout(root)
+    layout = CheckpointLayout(root, shared=find_shared(root))
     problems: list[str] = []
     _try(problems, layout.check_index_and_scheduler)
     settings = _try(problems, lambda: layout.settings)
@@ -189,7 +191,7 @@ def _inspect_component(layout: CheckpointLayout, name: ComponentName) -> Compone
     return ComponentReport(
         name=name,
         files=tuple(
-            FileReport(file.relative_to(layout.root).as_posix(), stat.st_size if stat else 0)
+            FileReport(_shown(file, layout.root), stat.st_size if stat else 0)
             for file, stat in zip(files, stats, strict=True)
         ),
         num_tensors=len(infos),
@@ -240,7 +242,12 @@ def _inspect_tokenizer(
                 f"{path} has only {vocab_size} entries for a model that embeds {embedded}; "
                 "download it again"
             )
-    return TokenizerReport(name, path.relative_to(root).as_posix(), vocab_size, tuple(problems))
+    return TokenizerReport(name, _shown(path, root), vocab_size, tuple(problems))
+
+
+def _shown(path: Path, root: Path) -> str:
+    """A path as seen from the checkpoint; shared files lie outside of it."""
+    return Path(os.path.relpath(path, root)).as_posix()
 
 
 def _comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -7,6 +7,8 @@ vae/vae_v2.safetensors or vae.safetensors (version 1), config.json only for redu
 step_llm/config.json, model*.safetensors, step1_chat_tokenizer.model
 hunyuan_clip/clip_text_encoder/config.json, pytorch_model.bin; hunyuan_clip/tokenizer/
 stepvideo.json: ours and optional; sampling defaults that travel with a model
+
+Turbo comes without vae, step_llm and hunyuan_clip, which then lie in another checkpoint's folder.
 """
 
 from __future__ import annotations
@@ -45,10 +47,16 @@ from stepvideo_core.config import (
     TransformerConfig,
     VAEConfig,
 )
-from stepvideo_core.errors import CheckpointError
+from stepvideo_core.errors import CheckpointError, InvalidRequest
 
 ComponentName = Literal["step_llm", "clip", "transformer", "vae"]
 COMPONENTS: tuple[ComponentName, ...] = get_args(ComponentName)
+
+Preset = Literal["t2v", "turbo"]
+"""Sampling defaults of the text-to-video model or of its distillation, which share all configs."""
+
+SHARED_FOLDERS = ("vae", "step_llm", "hunyuan_clip")
+"""What every model of the family has in common."""
 
 VAE_V2_FILE, VAE_V1_FILE = "vae_v2.safetensors", "vae.safetensors"
 TURBO_PRESET = "t2v-turbo"
@@ -58,9 +66,15 @@ SETTINGS_FORMAT = 1
 
 @dataclass(frozen=True)
 class CheckpointLayout:
-    """A checkpoint directory. Nothing is read until it is asked for."""
+    """A checkpoint directory. Nothing is read until it is asked for.
+
+    shared: another checkpoint, whose VAE and text encoders are used where `root` has none.
+    preset: whose sampling defaults hold, whatever the names say; only for text-to-video.
+    """
 
     root: Path
+    shared: Path | None = None
+    preset: Preset | None = None
 
     def __post_init__(self) -> None:
         if not self.root.is_dir():
@@ -70,13 +84,26 @@ class CheckpointLayout:
                 f"{self.root} holds no Step-Video checkpoint: it has no transformer folder"
             )
 
+    def folder(self, name: str) -> Path:
+        """A component's folder: in the checkpoint itself if it is there, else in the shared one."""
+        own = self.root / name
+        if self.shared is None or name not in SHARED_FOLDERS or own.is_dir():
+            return own
+        return self.shared / name
+
+    @property
+    def name(self) -> str:
+        """What the checkpoint is called; a snapshot in a hub's cache is named after its model."""
+        root = self.root.resolve()
+        return root.parents[1].name if root.parent.name == "snapshots" else root.name
+
     @property
     def tokenizer_path(self) -> Path:
-        return self.root / "step_llm" / "step1_chat_tokenizer.model"
+        return self.folder("step_llm") / "step1_chat_tokenizer.model"
 
     @property
     def clip_tokenizer_folder(self) -> Path:
-        return self.root / "hunyuan_clip" / "tokenizer"
+        return self.folder("hunyuan_clip") / "tokenizer"
 
     @property
     def vae_path(self) -> Path:
@@ -95,12 +122,12 @@ class CheckpointLayout:
         if component == "transformer":
             return scan_safetensors(self.root / "transformer", "diffusion_pytorch_model")
         if component == "step_llm":
-            return scan_safetensors(self.root / "step_llm", "model")
+            return scan_safetensors(self.folder("step_llm"), "model")
         if component == "vae":
-            v2, v1 = (self.root / "vae" / name for name in (VAE_V2_FILE, VAE_V1_FILE))
+            v2, v1 = (self.folder("vae") / name for name in (VAE_V2_FILE, VAE_V1_FILE))
             found = [path for path in (v2, v1) if path.is_file()]
             return found[:1], None if found else f"{v2} is missing, and so is {v1.name}"
-        path = self.root / "hunyuan_clip" / "clip_text_encoder" / "pytorch_model.bin"
+        path = self.folder("hunyuan_clip") / "clip_text_encoder" / "pytorch_model.bin"
         return ([path], None) if path.is_file() else ([], f"{path} is missing")
 
     def open(self, component: ComponentName, files: list[Path] | None = None) -> WeightSource:
@@ -145,12 +172,15 @@ class CheckpointLayout:
     def is_turbo(self) -> bool:
         """Whether this is the distilled model, which differs in nothing but weights and name.
 
-        `stepvideo.json` decides if it names a preset, else the folder's name.
+        `preset` decides if it is given, then the preset that `stepvideo.json` names, else the
+        folder's name.
         """
+        if self.preset is not None:
+            return self.preset == "turbo"
         preset = self.settings.get("preset")
         if preset is not None:
             return bool(preset == TURBO_PRESET)
-        return "turbo" in self.root.resolve().name.lower()
+        return "turbo" in self.name.lower()
 
     @cached_property
     def config(self) -> ModelConfig:
@@ -178,18 +208,18 @@ class CheckpointLayout:
     @cached_property
     def vae_config(self) -> VAEConfig:
         """From `vae/config.json` if there is one, else by the name of the weights."""
-        path = self.root / "vae" / "config.json"
+        path = self.folder("vae") / "config.json"
         if path.is_file():
             return read_vae_config(path)
         return VAE_V2 if self.vae_path.name == VAE_V2_FILE else VAE_V1
 
     @cached_property
     def step_llm_config(self) -> StepLLMConfig:
-        return read_step_llm_config(self.root / "step_llm" / "config.json")
+        return read_step_llm_config(self.folder("step_llm") / "config.json")
 
     @cached_property
     def clip_config(self) -> ClipConfig:
-        return read_clip_config(self.root / "hunyuan_clip" / "clip_text_encoder" / "config.json")
+        return read_clip_config(self.folder("hunyuan_clip") / "clip_text_encoder" / "config.json")
 
     def component_config(self, component: ComponentName) -> ComponentConfig:
         """The sizes of one model; CheckpointError if its config file is missing or broken."""
@@ -201,6 +231,11 @@ class CheckpointLayout:
 
     def sampling_defaults(self, task: Task) -> SamplingDefaults:
         """The task's defaults with what `stepvideo.json` overrides."""
+        if self.preset is not None and task == "image-to-video":
+            raise InvalidRequest(
+                f"--preset {self.preset}: {self.root} is an image-to-video model, which has only "
+                "its own settings; leave --preset out"
+            )
         defaults = base_sampling(task, turbo=self.is_turbo)
         given = self.settings.get("sampling", {})
         return replace(defaults, **checked_fields(self.settings_path, given, defaults))

@@ -13,6 +13,7 @@ from stepvideo_core.cli import (
     convert,
     decode,
     doctor,
+    download,
     inspect,
     parity,
     plan,
@@ -59,5 +60,6 @@ app.command("backends", rich_help_panel=_EXAMINE)(guarded(backends.backends))
 app.command("doctor", rich_help_panel=_EXAMINE)(guarded(doctor.doctor))
 app.command("parity", rich_help_panel=_EXAMINE)(guarded(parity.parity))
 app.add_typer(bench.app, name="bench", rich_help_panel=_EXAMINE)
+app.command("download", rich_help_panel=_FILES)(guarded(download.download))
 app.command("inspect", rich_help_panel=_FILES)(guarded(inspect.inspect))
 app.add_typer(convert.app, name="convert", rich_help_panel=_FILES)

@@ -25,7 +25,7 @@ def _group() -> None:
 @guarded
 def untrained(
     target: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
-    preset: Annotated[str, typer.Option("--preset", help="Sizes: tiny.")] = "tiny",
+    preset: Annotated[str, typer.Option("--preset", help="Sizes: tiny or tiny-ti2v.")] = "tiny",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random weights.")] = 0,
     json_output: options.JsonOption = False,
 ) -> None:

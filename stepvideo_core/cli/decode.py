@@ -29,6 +29,7 @@ def decode(
         str | None,
         typer.Option("--model", "-m", help="Default: the model that the latents were made with."),
     ] = None,
+    shared: options.SharedOption = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -71,8 +72,11 @@ def decode(
     )
     if target.resolve() == latents.resolve():
         raise InvalidRequest(f"--output {target} is the latents file itself; name another one")
+    if shared is None and model is None and record.get("shared"):
+        shared = Path(record["shared"])
     pipe = options.open_pipeline(
         source,
+        shared=shared,
         backend=backend,
         ops=ops,
         no_fallback=no_fallback,

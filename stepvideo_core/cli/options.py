@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,6 +26,16 @@ class NumericsChoice(str, Enum):
     official = "official"
 
 
+class PresetChoice(str, Enum):
+    t2v = "t2v"
+    turbo = "turbo"
+
+
+class HubChoice(str, Enum):
+    huggingface = "huggingface"
+    modelscope = "modelscope"
+
+
 class OffloadChoice(str, Enum):
     auto = "auto"
     none = "none"
@@ -32,7 +43,34 @@ class OffloadChoice(str, Enum):
 
 
 ModelOption = Annotated[
-    str, typer.Option("--model", "-m", help="`tiny`, or the folder of an official checkpoint.")
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="`tiny`, the folder of an official checkpoint, or an id such as "
+        "stepfun-ai/stepvideo-t2v, -turbo or -ti2v.",
+    ),
+]
+PresetOption = Annotated[
+    PresetChoice | None,
+    typer.Option(
+        "--preset",
+        help="Sampling defaults: t2v, or turbo (15 steps, guidance 5, shift 17). Default: by the "
+        "model's name.",
+    ),
+]
+SharedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--shared",
+        metavar="DIR",
+        help="Checkpoint whose VAE and text encoders are used if the model has none. Default: one "
+        "beside it.",
+    ),
+]
+HubOption = Annotated[
+    HubChoice,
+    typer.Option("--hub", help="Where a model that is not here is fetched from."),
 ]
 BackendOption = Annotated[
     str,
@@ -103,30 +141,31 @@ def open_pipeline(
     dtype: DType | None,
     numerics: NumericsChoice = NumericsChoice.accurate,
     offload: Any = "auto",
+    preset: PresetChoice | None = None,
+    shared: Path | None = None,
+    hub: HubChoice | None = None,
 ) -> StepVideoPipeline:
-    """The pipeline that the shared options describe."""
+    """The pipeline that the shared options describe; a model is fetched only if `hub` is given."""
     import torch
 
+    from stepvideo_core.cli.console import ProgressObserver
+    from stepvideo_core.hub import is_model_id
     from stepvideo_core.pipeline import StepVideoPipeline
 
-    return StepVideoPipeline.from_pretrained(
-        model,
-        backend=backend,
-        ops=ops or (),
-        allow_fallback=not no_fallback,
-        shadow=shadow,
-        device=device,
-        dtype=None if dtype is None else getattr(torch, dtype.value),
-        numerics=numerics.value,
-        offload=offload,
-    )
-
-
-def default_output(prompt: str, seed: int) -> Path:
-    """outputs/<first words of the prompt>-<seed>.mp4, safe as a file name anywhere."""
-    words = "".join(letter if letter.isalnum() else " " for letter in prompt).split()
-    slug = "-".join(words)[:48].rstrip("-") or "video"
-    # File systems limit names in bytes, and a Chinese character takes three.
-    while len(slug.encode()) > 120:
-        slug = slug[:-1]
-    return Path("outputs") / f"{slug}-{seed}.mp4"
+    with ProgressObserver() if is_model_id(model) else nullcontext() as observer:
+        return StepVideoPipeline.from_pretrained(
+            model,
+            preset=None if preset is None else preset.value,
+            shared=shared,
+            hub="huggingface" if hub is None else hub.value,
+            download=hub is not None,
+            observer=observer,
+            backend=backend,
+            ops=ops or (),
+            allow_fallback=not no_fallback,
+            shadow=shadow,
+            device=device,
+            dtype=None if dtype is None else getattr(torch, dtype.value),
+            numerics=numerics.value,
+            offload=offload,
+        )

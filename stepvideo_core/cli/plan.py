@@ -10,6 +10,7 @@ from stepvideo_core.cli.console import print_json, print_table, stderr
 
 def plan(
     model: options.ModelOption = "tiny",
+    shared: options.SharedOption = None,
     backend: options.BackendOption = "auto",
     ops: options.OpOption = None,
     no_fallback: options.FallbackOption = False,
@@ -30,6 +31,7 @@ def plan(
         shadow=shadow,
         device=device,
         dtype=dtype,
+        shared=shared,
     )
     rows = pipe.plan.as_json()
     dtype_name = str(pipe.dtype).removeprefix("torch.")

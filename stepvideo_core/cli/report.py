@@ -22,6 +22,20 @@ def report_dry_run(
     json_output: bool,
 ) -> None:
     """What would run, what it needs, and whether that fits (exit code 2 if not)."""
+    if not json_output:
+        stderr().print(f"would write {target}", soft_wrap=True)
+    report_needs(pipe, settings, memory_limit, json_output, {"output": str(target)})
+
+
+def report_needs(
+    pipe: StepVideoPipeline,
+    settings: GenerationSettings,
+    memory_limit: str | None,
+    json_output: bool,
+    extra: dict[str, Any],
+) -> None:
+    """The memory that a video needs, with `extra` in the JSON object; NotEnoughMemory if it does
+    not fit."""
     from stepvideo_core.memory.estimate import available_memory, check_fits
     from stepvideo_core.memory.units import format_bytes, parse_memory
     from stepvideo_core.record import run_record
@@ -32,8 +46,7 @@ def report_dry_run(
     fits = all(need.total <= allowed for need in needs)
     if json_output:
         record = run_record(pipe, settings)
-        record |= {
-            "output": str(target),
+        record |= extra | {
             "memory": [need.as_json() for need in needs],
             "available": allowed,
             "fits": fits,
@@ -53,14 +66,12 @@ def report_dry_run(
                 "yes" if need.total <= allowed else "[red]no[/]",
             )
         shape = list(settings.latent_shape(pipe.config.vae))
-        console = stderr()
-        console.print(
+        stderr().print(
             f"{settings.num_frames} frames of {settings.width}x{settings.height}, latents {shape}, "
             f"{settings.num_steps} steps, guidance {settings.cfg_scale}, seed {settings.seed}, "
             f"{str(pipe.dtype).removeprefix('torch.')} on {pipe.device}, {backends_used(pipe)}",
             soft_wrap=True,
         )
-        console.print(f"would write {target}", soft_wrap=True)
         print_table(table)
     check_fits(needs, pipe.device, limit)
 

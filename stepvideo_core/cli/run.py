@@ -17,9 +17,13 @@ from stepvideo_core.cli.console import (
     stage_table,
     stderr,
 )
-from stepvideo_core.cli.options import NumericsChoice, OffloadChoice
+from stepvideo_core.cli.naming import DEFAULT_TEMPLATE, default_output
+from stepvideo_core.cli.options import HubChoice, NumericsChoice, OffloadChoice
 from stepvideo_core.cli.report import backends_used, print_shadow, report_dry_run, summary
-from stepvideo_core.errors import InvalidRequest, RunInterrupted
+from stepvideo_core.cli.seeds import parse_seeds
+from stepvideo_core.errors import InvalidRequest
+from stepvideo_core.prompts import JSON_LINES, PromptLine, read_prompts
+from stepvideo_core.request import Choices
 
 _VIDEO, _OUTPUT, _MEMORY = "Video", "Output", "Memory"
 
@@ -29,11 +33,15 @@ def run(
         str | None, typer.Argument(metavar="PROMPT", help="What the video shows.")
     ] = None,
     model: options.ModelOption = "tiny",
+    preset: options.PresetOption = None,
+    shared: options.SharedOption = None,
+    hub: options.HubOption = HubChoice.huggingface,
     prompt_option: Annotated[
         str | None, typer.Option("--prompt", "-p", help="The prompt, as an option.")
     ] = None,
     prompt_file: Annotated[
-        Path | None, typer.Option("--prompt-file", help="Read the prompt from a text file.")
+        Path | None,
+        typer.Option("--prompt-file", help="A prompt per line, or .jsonl with settings."),
     ] = None,
     negative_prompt: Annotated[
         str | None,
@@ -47,11 +55,13 @@ def run(
         bool, typer.Option("--truncate-prompt", help="Cut a prompt that is too long.")
     ] = False,
     image: Annotated[
-        Path | None, typer.Option("--image", help="First frame; not in this version yet.")
+        Path | None, typer.Option("--image", help="The first frame, of an image-to-video model.")
     ] = None,
     motion_score: Annotated[
         float | None,
-        typer.Option("--motion-score", help="Image-to-video; not in this version yet."),
+        typer.Option(
+            "--motion-score", help="How much moves, image-to-video: 2 calm, 20 strong. Default 5."
+        ),
     ] = None,
     frames: Annotated[
         int | None,
@@ -84,6 +94,21 @@ def run(
             rich_help_panel=_VIDEO,
         ),
     ] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            "--seeds", metavar="N,N,...", help="A video for each.", rich_help_panel=_VIDEO
+        ),
+    ] = None,
+    num_seeds: Annotated[
+        int | None,
+        typer.Option(
+            "--num-seeds",
+            min=1,
+            help="So many videos of each prompt, with seeds that count up from --seed.",
+            rich_help_panel=_VIDEO,
+        ),
+    ] = None,
     latents: Annotated[
         Path | None,
         typer.Option(
@@ -97,7 +122,8 @@ def run(
         typer.Option(
             "--output",
             "-o",
-            help=".mp4, .webm, .gif, .safetensors, or a folder for PNG frames.",
+            help=".mp4, .webm, .gif, .safetensors, or a folder for PNG frames. Several videos "
+            "need fields: out/{index:03}-{slug}-{seed}.mp4; there is {line}, too.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None,
@@ -154,16 +180,25 @@ def run(
     ] = False,
     json_output: options.JsonOption = False,
 ) -> None:
-    """Generate a video from a prompt.
+    """Generate a video from a prompt, or many from a file of prompts.
 
     The settings that you leave out are the model's own. A run never loses finished work: the final
-    latents are on disk before decoding starts, and `stepvideo decode` goes on from there.
+    latents are on disk before decoding starts, and `stepvideo decode` goes on from there. A batch
+    is checked as a whole before it starts; run it again to go on where it stopped. A video that
+    fails does not end it: it exits with 1 when it is through.
     """
-    _refuse_what_comes_later(image, motion_score, offload)
-    prompt = _the_prompt(prompt_argument, prompt_option, prompt_file)
+    _refuse_what_comes_later(offload)
+    lines, several = _prompts(prompt_argument, prompt_option, prompt_file)
+    several = several or seeds is not None or num_seeds is not None
+    if several and latents is not None:
+        raise InvalidRequest("--latents is the noise of one video; leave it out for several")
+    all_seeds = parse_seeds(seed, seeds, num_seeds)
     started = time.perf_counter()
 
+    from stepvideo_core.cli.generate import Finishing, generate_file
+    from stepvideo_core.cli.jobs import plan_batch, raw_bytes
     from stepvideo_core.latents_file import read_latents
+    from stepvideo_core.progress import StageLog
     from stepvideo_core.video import check_output
 
     initial = None if latents is None else read_latents(latents)[0]
@@ -177,58 +212,63 @@ def run(
         dtype=dtype,
         numerics=numerics,
         offload=offload.value,
+        preset=preset,
+        shared=shared,
+        hub=None if dry_run else hub,
     )
-    settings, notes = pipe.settings(
-        prompt,
-        negative_prompt=negative_prompt,
-        positive_suffix=positive_suffix,
-        truncate_prompt=truncate_prompt,
-        frames=frames,
-        height=height,
-        width=width,
-        steps=steps,
-        cfg_scale=cfg_scale,
-        time_shift=time_shift,
-        seed=seed,
-        latent_shape=None if initial is None else tuple(initial.shape),
-    )
-    if not pipe.layout.is_trained:
-        notes.append("this model is untrained: the video will be noise, whatever the prompt")
+    filtered = pipe.config.sampling.denoise_filter if denoise_filter is None else denoise_filter
+    finishing = Finishing(crop=crop, denoise_filter=filtered)
+    choices: Choices = {
+        "negative_prompt": negative_prompt,
+        "positive_suffix": positive_suffix,
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "steps": steps,
+        "cfg_scale": cfg_scale,
+        "time_shift": time_shift,
+        "image": image,
+        "motion_score": motion_score,
+    }
+    if several:
+        from stepvideo_core.cli.batch import report_batch_plan, run_jobs
+
+        template = DEFAULT_TEMPLATE if output is None else str(output)
+        plan = plan_batch(
+            pipe, lines, choices, all_seeds, template, finishing, truncate_prompt=truncate_prompt
+        )
+        for text in plan.notes + pipe.notes:
+            note(text)
+        if dry_run:
+            report_batch_plan(pipe, plan, memory_limit, json_output)
+            return
+        pipe.check_memory(plan.largest, memory_limit)
+        run_jobs(
+            pipe,
+            plan,
+            finishing,
+            truncate_prompt=truncate_prompt,
+            keep_latents=keep_latents,
+            json_output=json_output,
+        )
+        return
+    prompt = lines[0].request["prompt"]
+    choices["seed"] = all_seeds[0]
+    choices["latent_shape"] = None if initial is None else tuple(initial.shape)
+    settings, notes = pipe.settings(prompt, truncate_prompt=truncate_prompt, **choices)
+    notes += pipe.notes
     for text in notes:
         note(text)
-    target = output or options.default_output(prompt, settings.seed)
-    filtered = pipe.config.sampling.denoise_filter if denoise_filter is None else denoise_filter
-    raw_bytes = settings.num_frames * settings.height * settings.width * 3
-    compressed = target.suffix.lower() != ".safetensors"
-    check_output(target, None if compressed else raw_bytes, denoise=filtered)
+    target = output or default_output(prompt, settings.seed)
+    check_output(target, raw_bytes(target, settings), denoise=filtered)
     if dry_run:
         report_dry_run(pipe, settings, target, memory_limit, json_output)
         return
     pipe.check_memory(settings, memory_limit)
-
-    from stepvideo_core.cli.finish import save_then_decode
-    from stepvideo_core.progress import StageLog
-    from stepvideo_core.record import run_record
-
     with ProgressObserver() as observer:
         log = StageLog(pipe.device, observer)
-        try:
-            embeddings = pipe.encode_text(settings, log)
-            final = pipe.sample_latents(settings, embeddings, log, initial)
-        except KeyboardInterrupt:
-            raise RunInterrupted(f"interrupted during {log.current}; nothing was written") from None
-        record = run_record(pipe, settings, log)
-        record["finishing"] = {"crop": crop, "denoise_filter": filtered}
-        save_then_decode(
-            pipe,
-            final,
-            target,
-            record,
-            log,
-            fps=settings.fps,
-            crop=crop,
-            denoise_filter=filtered,
-            keep_latents=keep_latents,
+        record = generate_file(
+            pipe, settings, target, log, finishing, initial=initial, keep_latents=keep_latents
         )
     seconds = time.perf_counter() - started
     if json_output:
@@ -240,12 +280,7 @@ def run(
     stderr().print(str(target), soft_wrap=True)
 
 
-def _refuse_what_comes_later(
-    image: Path | None, motion_score: float | None, offload: OffloadChoice
-) -> None:
-    if image is not None or motion_score is not None:
-        flag = "--image" if image is not None else "--motion-score"
-        raise InvalidRequest(f"{flag}: image-to-video is not in this version yet")
+def _refuse_what_comes_later(offload: OffloadChoice) -> None:
     if offload is OffloadChoice.stream:
         raise InvalidRequest(
             "--offload stream: layer streaming is not in this version yet; use auto, which keeps "
@@ -253,20 +288,16 @@ def _refuse_what_comes_later(
         )
 
 
-def _the_prompt(argument: str | None, option: str | None, file: Path | None) -> str:
+def _prompts(
+    argument: str | None, option: str | None, file: Path | None
+) -> tuple[list[PromptLine], bool]:
+    """What is to be made, and whether that is a batch: a text file of one prompt is none."""
     given = [text for text in (argument, option) if text is not None]
     if len(given) + (file is not None) > 1:
         raise InvalidRequest("give the prompt once: as an argument, with --prompt or --prompt-file")
     if file is not None:
-        try:
-            lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"--prompt-file {file} cannot be read: {error}") from error
-        given = [line for line in lines if line]
-        if len(given) > 1:
-            raise InvalidRequest(
-                f"--prompt-file {file} has {len(given)} prompts; this version runs one at a time"
-            )
+        lines = read_prompts(file)
+        return lines, len(lines) > 1 or file.suffix.lower() in JSON_LINES
     if not given:
         raise InvalidRequest('there is no prompt: write stepvideo run "a red fox in the snow"')
-    return given[0]
+    return [PromptLine(line=1, request={"prompt": given[0]})], False

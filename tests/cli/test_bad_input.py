@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from .conftest import Cli
@@ -109,8 +110,8 @@ def test_broken_checkpoints(
         (["a", "--device", "cuda:3"], "torch sees no accelerator"),
         (["a", "--memory-limit", "lots"], "--memory-limit 'lots'"),
         (["a", "--memory-limit", "1MiB"], "--memory-limit allows 1 MiB"),
-        (["a", "--image", "x.png"], "--image: image-to-video is not in this version yet"),
-        (["a", "--motion-score", "5"], "--motion-score: image-to-video is not"),
+        (["a", "--image", "x.png"], "--image: this is a text-to-video model, which takes none"),
+        (["a", "--motion-score", "5"], "--motion-score: this is a text-to-video model"),
         (["a", "--offload", "stream"], "--offload stream: layer streaming is not"),
         (["a", "--model", "absent"], "there is no checkpoint folder absent"),
         (["a", "--model", "."], "holds no Step-Video checkpoint"),
@@ -134,10 +135,31 @@ def test_bad_requests(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_image_to_video_model_is_named(cli: Cli, golden: Callable[[str], Path]) -> None:
-    done = cli("run", "a", "--model", golden("pipeline_ti2v"), "--output", "v.mp4")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "this is an image-to-video model: give it the first frame with --image FILE"),
+        (["--image", "absent.png"], "image absent.png is missing"),
+        (["--image", "text.png"], "image text.png is no picture that can be read"),
+        (["--image", "ok.png", "--motion-score", "-1"], "--motion-score -1.0: give a number from"),
+        (["--image", "ok.png", "--motion-score", "nan"], "--motion-score nan: give a number from"),
+    ],
+)
+def test_bad_requests_of_an_image_to_video_model(
+    cli: Cli,
+    golden: Callable[[str], Path],
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("not an image")
+    Image.new("RGB", (64, 48)).save("ok.png")
+    done = cli("run", "a", "--model", golden("pipeline_ti2v"), *arguments, "--output", "v.mp4")
     assert done.code == 2
-    assert "is an image-to-video model, which this version cannot run yet" in done.complaint
+    assert message in done.complaint
+    assert not (tmp_path / "v.mp4").exists()
 
 
 def test_an_unknown_option_is_a_users_mistake(cli: Cli) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,7 +30,9 @@ def test_official_defaults() -> None:
     assert settings.latent_shape(STEP_VIDEO_T2V.vae) == (1, 36, 64, 34, 62)
     turbo, _ = build_settings(STEP_VIDEO_T2V_TURBO, "a fox", {})
     assert (turbo.num_steps, turbo.cfg_scale, turbo.time_shift) == (15, 5.0, 17.0)
-    assert build_settings(STEP_VIDEO_TI2V, "a fox", {})[0].num_frames == 102
+    image = torch.zeros(3, 544, 992)
+    ti2v, notes = build_settings(STEP_VIDEO_TI2V, "a fox", {"image": image})
+    assert (ti2v.num_frames, ti2v.motion_score, notes) == (102, 5.0, [])
 
 
 def test_empty_strings_switch_the_magic_off() -> None:
