@@ -33,11 +33,17 @@ Listing = dict[Path, dict[str, Entry]]
 
 
 class Target(Protocol):
-    """A layout to write to. `folder` appears as a whole when everything is in it."""
+    """A layout to write to."""
 
-    folder: Path
-    results: tuple[Path, ...]
-    """What will be new, or with `--force` replaced."""
+    @property
+    def folder(self) -> Path:
+        """The folder that appears when everything is in it."""
+        ...
+
+    @property
+    def results(self) -> tuple[Path, ...]:
+        """What will be new, or with `--force` replaced."""
+        ...
 
     def listing(self, entries: Mapping[str, Entry]) -> Listing:
         """The files that hold these tensors, given by official key."""
@@ -65,7 +71,7 @@ class OfficialTarget:
 
     def __init__(self, root: Path, config: TransformerConfig, max_shard_bytes: int) -> None:
         self.folder = root / "transformer"
-        self.results = (self.folder,)
+        self.results: tuple[Path, ...] = (self.folder,)
         self._config, self._max_shard_bytes = config, max_shard_bytes
         self._file_of: dict[str, Path] = {}
 
@@ -111,7 +117,8 @@ class MegatronTarget:
 
     def __init__(self, root: Path, config: TransformerConfig, split: ParallelSplit) -> None:
         self.folder = root / RELEASE
-        self.results = (self.folder, root / POINTER_FILE)
+        self._pointer = root / POINTER_FILE
+        self.results: tuple[Path, ...] = (self.folder, self._pointer)
         self.split = split
         self._num_heads = config.num_attention_heads
 
@@ -146,5 +153,5 @@ class MegatronTarget:
         """The weights are all there is."""
 
     def announce(self) -> None:
-        with atomic_path(self.results[1]) as temporary:
+        with atomic_path(self._pointer) as temporary:
             temporary.write_text(RELEASE, encoding="utf-8")
