@@ -6,6 +6,9 @@ figures of different definitions cannot be compared.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,6 +19,42 @@ _C1, _C2 = (0.01 * _PEAK) ** 2, (0.03 * _PEAK) ** 2
 
 SSIM_MIN_SIDE = 2 * _RADIUS + 1
 """SSIM looks at windows of 11x11 pixels, so a frame must hold one."""
+
+
+Measure = Callable[[Tensor, Tensor], Tensor]
+"""From frames and original frames [T, H, W, 3] to a value for each frame, [T]."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A measure over a video: its mean and extremes over the frames."""
+
+    mean: float
+    lowest: float
+    highest: float
+
+
+class QualityMeter:
+    """Compares a video with its original chunk by chunk.
+
+    measures: by name; PSNR and SSIM if none are given. values: what each found, frame by frame.
+    """
+
+    def __init__(self, measures: dict[str, Measure] | None = None) -> None:
+        self._measures = measures or {"psnr": psnr, "ssim": ssim}
+        self.values: dict[str, list[float]] = {name: [] for name in self._measures}
+
+    def add(self, frames_THWC: Tensor, original_THWC: Tensor) -> None:
+        """Measure some frames [T, H, W, 3] with levels 0 to 255."""
+        for name, measure in self._measures.items():
+            self.values[name] += measure(frames_THWC, original_THWC).tolist()
+
+    def summaries(self) -> dict[str, Summary]:
+        """Each measure over all frames; there must be one."""
+        return {
+            name: Summary(sum(found) / len(found), min(found), max(found))
+            for name, found in self.values.items()
+        }
 
 
 def psnr(frames_THWC: Tensor, original_THWC: Tensor) -> Tensor:

@@ -225,7 +225,7 @@ def test_fitting_covers_the_frame_and_keeps_the_middle(
 
 def test_a_ribbon_is_refused_and_crops_are_said() -> None:
     ribbon = Picture(torch.zeros(3, 16, 4000), "ribbon.png", "")
-    with pytest.raises(InvalidRequest, match="ribbon.png of 4000x16 is too long and narrow"):
+    with pytest.raises(InvalidRequest, match=r"ribbon\.png of 4000x16 is too long and narrow"):
         fit(ribbon, 544, 992)
     portrait = Picture(torch.zeros(3, 992, 544), "p.png", "")
     (text,) = fit_notes(portrait, 544, 992)
