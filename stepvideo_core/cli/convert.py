@@ -93,7 +93,7 @@ def hf_to_mm(
 ) -> None:
     """Divide an official transformer for Megatron-style training (MindSpeed-MM).
 
-    Needs about 2.5 GB of memory for the 30B model, however it is divided.
+    Goes tensor by tensor: about 3 GB of memory for the 30B model, however it is divided.
     """
     from stepvideo_core.checkpoints import conversion
 

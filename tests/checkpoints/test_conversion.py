@@ -356,7 +356,9 @@ class TestTrainingCheckpoints:
                 content["model"][key] = flat[place : place + tensor.numel()].view(tensor.shape)
                 place += tensor.numel()
             content["model"]["transformer_blocks.0.attn1._extra_state"] = io.BytesIO(b"fp8")
-            content["args"] = argparse.Namespace(bf16=True, dtype=torch.bfloat16, path=None)
+            content["args"] = argparse.Namespace(
+                dtype=torch.bfloat16, path=Path("data"), activation=torch.nn.functional.gelu
+            )
             content["iteration"] = 5000
             content["optimizer"] = {"state": {0: {"exp_avg": torch.randn(100)}}}
             content["rng_state"] = [{"np_rng_state": np.random.RandomState(1).get_state()}]

@@ -20,10 +20,11 @@ from torch import Tensor
 from stepvideo_core.checkpoints.sources import TensorInfo, load_torch_file
 from stepvideo_core.errors import CheckpointError
 
-# argparse.Namespace holds the arguments, with values of the training's packages among them; numpy
-# the state of a random generator; io.BytesIO the extra state of fused layers.
+# The training's arguments and what they hold; the state of numpy's generator; the extra state of
+# fused layers.
 _RECORDS = re.compile(
-    r"(argparse\.Namespace|_io\.BytesIO|(megatron|mindspeed\w*|numpy|torch\w*)\..+)"
+    r"argparse\.Namespace|types\.SimpleNamespace|functools\.partial|pathlib\.\w+|_io\.BytesIO"
+    r"|(megatron|mindspeed\w*|numpy|torch\w*)\..+"
 )
 _EXTRA_STATE = "_extra_state"
 
