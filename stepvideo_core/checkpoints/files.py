@@ -67,12 +67,14 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def atomic_folder(target: Path) -> Iterator[Path]:
+def atomic_folder(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A temporary folder that becomes `target` when the block ends well.
 
-    `target` must not exist or be an empty folder; OutputError otherwise.
+    `target` must not exist or be an empty folder, OutputError otherwise; with `replace`, a folder
+    that is there goes when the new one is complete, and not before.
     """
-    check_free_folder(target)
+    if not (replace and target.is_dir()):
+        check_free_folder(target)
     with _output_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-part-", dir=target.parent))
@@ -80,11 +82,25 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     try:
         with _output_errors(target):
             yield temporary
-            if target.exists():
-                target.rmdir()
-            os.replace(temporary, target)
+            _put_in_place(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put_in_place(folder: Path, target: Path) -> None:
+    """Rename a folder to `target`; what is there is put back if that fails, and else deleted."""
+    if not target.exists():
+        os.replace(folder, target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / target.name
+    os.replace(target, old)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        os.replace(old, target)
+        raise
+    finally:
+        shutil.rmtree(old.parent, ignore_errors=True)
 
 
 def check_free_folder(target: Path) -> None:

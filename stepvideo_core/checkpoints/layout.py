@@ -79,9 +79,11 @@ class CheckpointLayout:
     def __post_init__(self) -> None:
         if not self.root.is_dir():
             raise CheckpointError(f"there is no checkpoint folder {self.root}")
-        if not (self.root / "transformer").is_dir():
+        # The VAE is of use by itself, and a hundredth of the download.
+        if not any((self.root / name).is_dir() for name in ("transformer", "vae")):
             raise CheckpointError(
-                f"{self.root} holds no Step-Video checkpoint: it has no transformer folder"
+                f"{self.root} holds no Step-Video checkpoint: it has no transformer folder, nor "
+                "one named vae"
             )
 
     def folder(self, name: str) -> Path:

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -117,30 +117,38 @@ def _open(path: Path):  # type: ignore[no-untyped-def]
         raise CheckpointError(f"{path} cannot be read: {error}") from error
 
 
+def load_torch_file(path: Path) -> Any:
+    """What a torch file holds, by torch's weights-only reader; memory-mapped where possible.
+
+    Raises CheckpointError if the file is missing or broken, or would run code when read.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path} is missing")
+    try:
+        # Only the zip format (torch >= 1.6) can be mapped.
+        return torch.load(
+            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
+        )
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is truncated, or holds objects other than tensors, which would run code "
+            "when read and is refused"
+        ) from error
+    # A damaged file makes torch's reader fail in a dozen ways, KeyError and AssertionError
+    # among them; whatever it is, the file cannot be read.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a readable torch file ({type(error).__name__}: {error}); download "
+            "it again"
+        ) from error
+
+
 class TorchFileSource:
     """The tensors of a `.bin` file, unpickled with torch's weights-only reader."""
 
     def __init__(self, path: Path) -> None:
         """Raises CheckpointError if the file is missing, broken, or holds more than tensors."""
-        if not path.is_file():
-            raise CheckpointError(f"{path} is missing")
-        try:
-            # Only the zip format (torch >= 1.6) can be mapped.
-            state = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-            )
-        except pickle.UnpicklingError as error:
-            raise CheckpointError(
-                f"{path} is truncated, or holds objects other than tensors, which would run code "
-                "when read and is refused"
-            ) from error
-        # A damaged file makes torch's reader fail in a dozen ways, KeyError and AssertionError
-        # among them; whatever it is, the file cannot be read.
-        except Exception as error:
-            raise CheckpointError(
-                f"{path} is not a readable torch file ({type(error).__name__}: {error}); download "
-                "it again"
-            ) from error
+        state = load_torch_file(path)
         if not isinstance(state, dict) or not all(
             isinstance(key, str) and isinstance(value, Tensor) for key, value in state.items()
         ):

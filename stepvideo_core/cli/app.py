@@ -18,6 +18,7 @@ from stepvideo_core.cli import (
     parity,
     plan,
     run,
+    vae,
 )
 from stepvideo_core.cli.guard import guarded
 
@@ -55,6 +56,7 @@ _GENERATE, _EXAMINE, _FILES = "Generate", "Examine", "Checkpoints"
 
 app.command("run", rich_help_panel=_GENERATE)(guarded(run.run))
 app.command("decode", rich_help_panel=_GENERATE)(guarded(decode.decode))
+app.add_typer(vae.app, name="vae", rich_help_panel=_GENERATE)
 app.command("plan", rich_help_panel=_EXAMINE)(guarded(plan.plan))
 app.command("backends", rich_help_panel=_EXAMINE)(guarded(backends.backends))
 app.command("doctor", rich_help_panel=_EXAMINE)(guarded(doctor.doctor))

@@ -61,9 +61,14 @@ class VideoVAE(nn.Module):
 
     def decode_chunks(self, latents_BFCHW: Tensor) -> Iterator[Tensor]:
         """Final pixels [B, t, 3, H, W] chunk by chunk, seams blended, one chunk of look-ahead."""
+        return self.decode_pieces([latents_BFCHW])
+
+    def decode_pieces(self, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The same for latents that come in pieces, each of whole chunks but for the last."""
         return blend_seams(
             self.decoder(chunk.transpose(1, 2)).transpose(1, 2)
-            for chunk in latents_BFCHW.split(self.config.latent_chunk, dim=1)
+            for piece_BFCHW in pieces
+            for chunk in piece_BFCHW.split(self.config.latent_chunk, dim=1)
         )
 
     def _check_pixels(self, video_BTCHW: Tensor) -> None:

@@ -1,0 +1,1 @@
+"""Checkpoints of Megatron-style training: one file per tensor-parallel rank and pipeline stage."""
