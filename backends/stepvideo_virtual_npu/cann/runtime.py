@@ -23,6 +23,7 @@ from stepvideo_virtual_npu.soc import Soc
 
 _SUCCESS = 0
 _INVALID_PARAMETER = 107000
+_NO_CONTEXT = 107002
 _OUT_OF_MEMORY = 207001
 _FAILURE = 500000
 
@@ -90,7 +91,7 @@ class VirtualCann:
     def __init__(self, soc: Soc) -> None:
         self.device_memory = HostBlocks(soc.memory)
         self.pinned_memory = HostBlocks(soc.memory)
-        self._device = 0
+        self._device: int | None = None
         self._handles = 0
         self._recorded_at: dict[int, float] = {}
         self._soc_name = ctypes.create_string_buffer(soc.runtime_name.encode())
@@ -146,6 +147,9 @@ class VirtualCann:
 
     @_acl("aclrtGetDevice", arguments=(POINTER(c_int),))
     def _get_device(self, index: Any) -> int:
+        # torch_npu sets one then, and empties the caches only of devices that it has set.
+        if self._device is None:
+            return _NO_CONTEXT
         index[0] = self._device
         return _SUCCESS
 
