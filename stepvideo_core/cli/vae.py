@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from stepvideo_core.cli import options
-from stepvideo_core.cli.console import ProgressObserver, print_table
+from stepvideo_core.cli.console import ProgressObserver, note, print_table
 from stepvideo_core.cli.guard import guarded
 from stepvideo_core.cli.vae_results import (
     finish,
@@ -146,7 +146,7 @@ def decode(
     ],
     model: Annotated[
         str | None,
-        typer.Option("--model", "-m", help="Default: the model that made the latents, or `tiny`."),
+        typer.Option("--model", "-m", help="Default: the model that made the latents."),
     ] = None,
     fps: Annotated[float | None, typer.Option("--fps", min=0.1, max=240)] = None,
     dtype: options.DTypeOption = None,
@@ -162,7 +162,10 @@ def decode(
 
     tensor, record = read_latents(latents)
     _check_writable(video)
-    codec = _open(model or record.get("model", "tiny"), backend, ops, no_fallback, device, dtype)
+    source = model or record.get("model")
+    if source is None:
+        raise InvalidRequest(f"{latents} does not say which model made it: name it with --model")
+    codec = _open(source, backend, ops, no_fallback, device, dtype)
     channels, factor = codec.config.z_channels, codec.config.spatial_factor
     if tensor.dim() != 5 or tensor.shape[0] != 1 or tensor.shape[2] != channels:
         raise InvalidRequest(
@@ -265,7 +268,7 @@ def _open(
 
     from stepvideo_core.vae_codec import VAECodec
 
-    return VAECodec.from_pretrained(
+    codec = VAECodec.from_pretrained(
         model,
         backend=backend,
         ops=ops or (),
@@ -273,6 +276,9 @@ def _open(
         device=device,
         dtype=None if dtype is None else getattr(torch, dtype.value),
     )
+    if not codec.layout.is_trained:
+        note("this model is untrained: what it encodes cannot be decoded to anything like it")
+    return codec
 
 
 def _open_video(path: Path) -> FrameReader:

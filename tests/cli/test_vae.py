@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stepvideo_core.checkpoints.layout import CheckpointLayout
@@ -131,7 +131,9 @@ def test_decode_of_a_run_takes_vae_latents(
     """Both commands read one another's files."""
     file = tmp_path / "clip.safetensors"
     short = ["--frames", 1]
-    assert cli("vae", "encode", video, file, "--model", tiny_checkpoint, *short).code == 0
+    done = cli("vae", "encode", video, file, "--model", tiny_checkpoint, *short)
+    assert done.code == 0
+    assert "this model is untrained" in done.stderr
     assert cli("decode", file, "-o", tmp_path / "one").code == 0
     assert cli("vae", "decode", file, tmp_path / "two").code == 0
     one, two = (np.asarray(Image.open(tmp_path / n / "frame_0000.png")) for n in ("one", "two"))
@@ -229,12 +231,11 @@ def test_mistakes(
 
 
 def test_latents_of_another_vae(cli: Cli, vae_only: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
     file = tmp_path / "a.safetensors"
     save_file({"latents": torch.zeros(1, 3, 64, 2, 2)}, file)
     done = cli("vae", "decode", file, tmp_path / "a.mp4", "--model", vae_only)
     assert "this VAE decodes [1, F, 8, h, w]" in done.complaint
+    assert "name it with --model" in cli("vae", "decode", file, tmp_path / "a.mp4").complaint
 
 
 def test_lpips_is_asked_for_or_told(
