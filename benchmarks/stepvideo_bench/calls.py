@@ -76,7 +76,7 @@ class CallLog(TorchDispatchMode):
     """Collects calls of operators, and the cost of everything that a model computes beside them."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: dict[Call, int] = {}
         self.outside = Cost()
         self._inside = 0

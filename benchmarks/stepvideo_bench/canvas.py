@@ -6,6 +6,7 @@ light and a dark page; a PNG is painted in the light palette.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -189,7 +190,7 @@ def _paint(pen: ImageDraw.ImageDraw, shape: Shape) -> None:
 
 def _dashes(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
     pieces = []
-    for (x0, y0), (x1, y1) in zip(points, points[1:], strict=False):
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
         length = ((x1 - x0) ** 2 + (y1 - y0) ** 2) ** 0.5
         steps = max(1, round(length / (9 * _SCALE)))
         for step in range(steps):

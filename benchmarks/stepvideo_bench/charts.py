@@ -96,7 +96,7 @@ def bars(rows: Sequence[Row], op: str) -> Drawing:
     name_width, line, gap = 170.0, 18.0, 30.0
     height = sum(gap + line * len(group) + 8 for group in groups.values()) or 30.0
     drawing = Drawing(720.0, height, f"Time per call of {op}, per implementation")
-    palette = colors(row.impl for row in chosen)
+    palette = colors(row.impl for row in rows)
     top = 0.0
     for (preset, site, shape), group in groups.items():
         drawing.add(Text(0, top + 18, f"{site}, {preset}"))

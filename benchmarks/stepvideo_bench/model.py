@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,7 @@ import torch
 from torch import nn
 
 from stepvideo_bench.flops import dit_flops, vae_decode_flops
-from stepvideo_core.config import (
-    TINY,
-    ModelConfig,
-    TransformerConfig,
-    VAECoderConfig,
-    VAEConfig,
-)
+from stepvideo_bench.presets import PRESETS
 from stepvideo_core.dispatch import DispatchPlan, DispatchPolicy, select_device
 from stepvideo_core.errors import StepVideoError
 from stepvideo_core.memory.meter import PeakMeter
@@ -36,39 +30,6 @@ from stepvideo_core.record import versions
 
 _CLIP_TOKENS, _LLM_TOKENS, _LLM_VALID = 77, 320, 128
 _PROFILE_LINES = 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchPreset:
-    """Sizes of the measured models and of their latents [1, F, C, h, w]."""
-
-    config: ModelConfig
-    dit_latents: tuple[int, int, int, int, int]
-    vae_latents: tuple[int, int, int, int, int]
-
-
-# `small` is the size at which the official implementation was timed on two CPU cores; its VAE has
-# 16 latent channels because at these widths the shortcuts allow no more.
-_SMALL = replace(
-    TINY,
-    transformer=TransformerConfig(
-        num_attention_heads=8,
-        num_layers=4,
-        in_channels=16,
-        out_channels=16,
-    ),
-    vae=VAEConfig(
-        z_channels=16,
-        encoder=VAECoderConfig(channels=32, multipliers=(1, 2, 4, 4), temporal_levels=(1, 2)),
-        decoder=VAECoderConfig(channels=32, multipliers=(1, 2, 4, 4), temporal_levels=(2, 3)),
-    ),
-)
-PRESETS = {
-    "tiny": BenchPreset(config=TINY, dit_latents=(1, 6, 8, 6, 8), vae_latents=(1, 6, 8, 6, 8)),
-    "small": BenchPreset(
-        config=_SMALL, dit_latents=(1, 6, 16, 16, 16), vae_latents=(1, 6, 16, 8, 8)
-    ),
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,7 +45,7 @@ class OpsRequest:
     sites: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     shapes_per_site: int | None = 1
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
     cache: Cache = "cold"
     compile: bool = True
     row_seconds: float = 20.0
@@ -239,10 +239,10 @@ def _tried(
     except Exception as error:  # noqa: BLE001
         text = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
         return replace(row, status="failed", reasons=(text[:300],))
-    error = truth.error(result)
+    errors = truth.error(result)
     row = replace(row, status="measured", peak_bytes=peak, oracle=truth.how)
-    if error is not None:
-        row = replace(row, max_abs_error=error[0], rel_error=error[1])
+    if errors is not None:
+        row = replace(row, max_abs_error=errors[0], rel_error=errors[1])
     return row
 
 

@@ -1,4 +1,4 @@
-"""How far off a measured result is: the truth of a call, where it can be had, and the error to it."""
+"""How far off a measured result is: the truth of a call, where it can be had, and the error."""
 
 from __future__ import annotations
 

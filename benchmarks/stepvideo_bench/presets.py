@@ -70,7 +70,7 @@ PRESETS: dict[str, BenchPreset] = {
     "small": BenchPreset(
         config=_SMALL, dit_latents=(1, 6, 16, 16, 16), vae_latents=(1, 6, 16, 8, 8)
     ),
-    "tiny": BenchPreset(config=TINY, dit_latents=(1, 6, 8, 6, 8), vae_latents=(1, 3, 8, 3, 4)),
+    "tiny": BenchPreset(config=TINY, dit_latents=(1, 6, 8, 6, 8), vae_latents=(1, 3, 8, 2, 2)),
 }
 
 

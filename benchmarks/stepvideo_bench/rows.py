@@ -17,11 +17,11 @@ Status = Literal["measured", "skipped", "failed"]
 class Row:
     """One implementation at one call: what was asked, what was found.
 
-    count: calls per forward, decoder chunk or prompt. planned: what `auto` takes here. bound, roof_s:
-    from the counts and the probed ceilings. ceiling_pct: roof_s over the median; above 100 the
-    probe or the count misses something, so such a figure is flagged and never a win. cold: whether
-    the arguments had left the cache. peak_bytes: beside the arguments. oracle: what the errors
-    refer to, or why there are none.
+    count: calls per forward, decoder chunk or prompt. planned: what `auto` takes here. bound,
+    roof_s: from the counts and the probed ceilings. ceiling_pct: roof_s over the median; above 100
+    the probe or the count misses something, so such a figure is flagged and never a win. cold:
+    whether the arguments had left the cache. peak_bytes: beside the arguments. oracle: what the
+    errors refer to, or why there are none.
     """
 
     op: str

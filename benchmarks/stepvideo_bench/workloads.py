@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -16,6 +17,8 @@ from stepvideo_core.models.transformer import StepVideoTransformer
 from stepvideo_core.models.vae import VideoVAE
 from stepvideo_core.ops.cost import Cost
 from stepvideo_core.plugins import load_registry
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -125,5 +128,5 @@ def run_workloads(
     ]
 
 
-def _frozen(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+def _frozen(module: M, dtype: torch.dtype) -> M:
     return module.to(dtype).eval().requires_grad_(False)
