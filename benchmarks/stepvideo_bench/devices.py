@@ -7,7 +7,7 @@ one exists, `reached` holds it: datasheets are not reached by anything.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
@@ -21,11 +21,20 @@ _REACHED_COMPUTE, _REACHED_MEMORY = 0.81, 0.90
 
 
 @dataclass(frozen=True, kw_only=True)
+class Published:
+    """A denoising step that somebody else measured: size (frames, height, width), one device."""
+
+    size: tuple[int, int, int]
+    seconds_per_step: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Device:
     """One accelerator. half, single: FLOP/s in bfloat16/float16 and in float32; None is unknown.
 
     memory, bandwidth: bytes and bytes per second. reached: (FLOP/s in bfloat16, bytes/s) that a
-    large product and a copy were measured at.
+    large product and a copy were measured at. published: steps to check a prediction against.
     """
 
     name: str
@@ -35,7 +44,8 @@ class Device:
     bandwidth: float
     memory: int
     source: str
-    reached: tuple[float, float] | None = field(default=None)
+    reached: tuple[float, float] | None = None
+    published: tuple[Published, ...] = ()
 
     def rates(self, dtype: torch.dtype) -> tuple[float, float]:
         """(FLOP/s, bytes/s) to expect of a plain product and a copy; InvalidRequest if unknown."""
@@ -100,6 +110,14 @@ DEVICES: Mapping[str, Device] = MappingProxyType(
             bandwidth=4.0 * _T,
             memory=96 * _GB,
             source="NVIDIA H20 product brief",
+            published=(
+                Published(
+                    size=(204, 544, 992),
+                    seconds_per_step=213.6,
+                    source="xDiT's documentation, one H20; its size is not stated, this is the "
+                    "default",
+                ),
+            ),
         ),
         "rtx4090": Device(
             name="NVIDIA GeForce RTX 4090",

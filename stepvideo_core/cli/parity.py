@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +27,13 @@ def parity(
     dtype: Annotated[
         list[str] | None, typer.Option("--dtype", help="Only this dtype. Repeatable.")
     ] = None,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the matrix as an HTML report.")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", help="Also write a small record, of which evidence is made."),
+    ] = None,
     json_output: options.JsonOption = False,
 ) -> None:
     """Run the parity suite: case x implementation x dtype, on each backend's own device.
@@ -32,9 +41,11 @@ def parity(
     An implementation may err by twice what the plain-torch reference errs in that dtype, or by a
     few roundings. Exits with 1 if any row fails.
     """
+    from stepvideo_core.checkpoints.files import atomic_path
     from stepvideo_core.errors import BackendUnavailable
     from stepvideo_core.ops import CONTRACTS
     from stepvideo_core.plugins import load_registry
+    from stepvideo_core.testing.evidence import parity_record
     from stepvideo_core.testing.parity import DTYPES, run_parity
 
     registry = load_registry()
@@ -57,8 +68,17 @@ def parity(
             results.append(result)
             counts[result.status] += 1
             status.update(f"{sum(counts.values())} rows, {counts['failed']} failed: {result.id}")
+    summary = parity_record(results, registry)
+    if record is not None:
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    if html is not None:
+        from stepvideo_bench.parity_report import parity_page
+
+        with atomic_path(html) as temporary:
+            temporary.write_text(parity_page(results, summary), encoding="utf-8")
     if json_output:
-        print_json({"results": [result.as_json() for result in results]})
+        print_json({"results": [result.as_json() for result in results], "record": summary})
     else:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in ("op", "implementation", "dtype"):

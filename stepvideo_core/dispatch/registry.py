@@ -35,6 +35,8 @@ class Backend:
     describe: facts about its devices (model, memory, driver), a line each, for `stepvideo doctor`;
         called only when `why_not()` is empty.
     version, summary: for `stepvideo backends`.
+    emulation: what computes instead of the real device, if anything does (an interpreter, a virtual
+        device): then its numbers are evidence of a lower rung, and its times of none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Backend:
     describe: Callable[[], list[str]] = list
     version: str = ""
     summary: str = ""
+    emulation: str = ""
 
 
 class BackendRegistry:
