@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 PROMPT ?= a red circle moves right
 
-.PHONY: run test lint types format wheel clean help
+.PHONY: run test lint types format wheel evidence records artifacts clean help
 
 run: $(STAMP)  ## generate a video with the tiny model and say where it is
 	$(BIN)/stepvideo run "$(PROMPT)"
@@ -29,8 +29,27 @@ format: $(STAMP)  ## let ruff rewrite the code
 wheel: $(STAMP)  ## build the wheel and check it from outside the checkout
 	$(BIN)/python .ci/check_wheel.py
 
+RESULTS := benchmarks/results
+PARITY  := $(BIN)/stepvideo parity
+
+evidence: $(STAMP)  ## docs/EVIDENCE.md from the records in benchmarks/results
+	$(BIN)/stepvideo evidence $(RESULTS)/parity $(RESULTS)/ops -o docs/EVIDENCE.md
+
+records: $(STAMP)  ## run the parity suite of every backend that works here, and record it
+	$(PARITY) --backend reference --record $(RESULTS)/parity/reference-cpu.json
+	$(PARITY) --backend numpy64 --record $(RESULTS)/parity/numpy64-cpu.json
+	STEPVIDEO_CUDA_INTERPRET=1 TRITON_INTERPRET=1 \
+	    $(PARITY) --backend cuda --record $(RESULTS)/parity/cuda-interpreter.json
+
+artifacts: $(STAMP)  ## parity matrix and a quick benchmark of every row, in build/artifacts
+	mkdir -p build/artifacts
+	$(PARITY) --backend reference --backend numpy64 --html build/artifacts/parity.html \
+	    --record build/artifacts/parity.json
+	$(BIN)/stepvideo bench ops --preset tiny --repeats 3 --seconds 0.1 --no-compile \
+	    --output build/artifacts/bench
+
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

@@ -1,4 +1,4 @@
-"""`bench model`: whole models, each in a process of its own so that peaks and caches are its own."""
+"""`bench model`: whole models, each in a process of its own, so that its peak is its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `bench model` measures: a block, the transformer, the VAE, the text encoders, a whole run."""
+"""What `bench model` measures: block, transformer, VAE, text encoders, and a whole run."""
 
 from __future__ import annotations
 

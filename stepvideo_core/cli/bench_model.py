@@ -54,8 +54,9 @@ def model(
 ) -> None:
     """Time whole models with random weights: DiT, block, VAE, text encoders, and a tiny run.
 
-    Each is warmed up once and measured in a process of its own, so that peak memory is its own. What
-    does not fit is skipped and says what it would need; an extrapolated figure says from what.
+    Each is warmed up once and measured in a process of its own, so that peak memory is its own.
+    What does not fit is skipped and says what it would need; an extrapolated figure says from
+    what.
     """
     from stepvideo_bench.model import BenchRequest, model_record, run_isolated
     from stepvideo_bench.presets import find_preset
