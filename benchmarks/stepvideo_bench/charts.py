@@ -46,6 +46,8 @@ def roofline(record: OpsRecord) -> Drawing:
     """Rate over intensity for operators with products, under the two probed ceilings."""
     rows = [row for row in measured(record.rows) if row.flops]
     palette = colors(row.op for row in rows)
+    if any(row.above_ceiling for row in rows):
+        palette["above the roof"] = "bad"
     width, height = 720.0, 380.0 + _LEGEND_LINE * _legend_lines(list(palette), 720.0)
     drawing = Drawing(width, height, "Roofline: FLOP/s reached over FLOP per byte")
     if not rows:
@@ -69,8 +71,8 @@ def roofline(record: OpsRecord) -> Drawing:
     corner, start = peak / bandwidth, max(x.low, y.low / bandwidth)
     roof = ((x(start), y(start * bandwidth)), (x(corner), y(peak)), (x(x.high), y(peak)))
     drawing.add(Line(roof, "text", 2.0))
-    label = f"{format_rate(peak)}FLOP/s, {format_bandwidth(bandwidth)}"
-    drawing.add(Text(x(x.high) - 4, y(peak) - 7, label, "end", "text", _LABEL))
+    label = f"roof: {format_rate(peak)}FLOP/s, {format_bandwidth(bandwidth)}"
+    drawing.add(Text(x(x.high), _TOP - 6, label, "end", "text", _LABEL))
     for row in rows:
         assert row.median_s is not None
         drawing.add(

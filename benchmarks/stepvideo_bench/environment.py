@@ -37,6 +37,7 @@ def fingerprint(registry: BackendRegistry, device: torch.device) -> dict[str, An
             if backend.device_type not in (ANY_DEVICE, "cpu") and not registry.why_not(backend.name)
             for line in backend.describe()
         ],
+        "emulated": {backend.name: backend.emulation for backend in registry if backend.emulation},
         "revision": _revision(),
     }
 

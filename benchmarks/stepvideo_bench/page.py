@@ -29,7 +29,7 @@ code{font:0.92em ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywh
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.2rem;font-size:.9rem;margin:0}
 dd{margin:0;overflow-wrap:anywhere}
 figure{margin:1rem 0}
-figure svg{width:100%;height:auto;display:block}
+figure svg{width:100%;height:auto;display:block;margin-bottom:.5rem}
 .scroll{overflow-x:auto;margin:.6rem 0 1rem}
 table{border-collapse:collapse;font-size:.86rem;font-variant-numeric:tabular-nums;width:100%}
 th,td{padding:.32rem .6rem;text-align:left;border-bottom:1px solid var(--grid);

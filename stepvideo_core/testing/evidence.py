@@ -131,8 +131,10 @@ def entries_of(record: Mapping[str, Any]) -> dict[Key, tuple[set[str], dict[str,
     """(op, impl, dtype) -> (levels shown, entry) of a parity record or a benchmark."""
     found: dict[Key, tuple[set[str], dict[str, Any]]] = {}
     if record["kind"] == "ops":
+        # The time of an emulation says nothing about the device.
+        emulated = record["environment"].get("emulated", {})
         for row in record["rows"]:
-            if row["status"] == "measured":
+            if row["status"] == "measured" and row["impl"].split(":")[0] not in emulated:
                 found[row["op"], row["impl"], row["dtype"]] = ({"E4"}, {})
         return found
     levels = {run["backend"]: run["level"] for run in record["runs"]}

@@ -109,6 +109,24 @@ def test_an_emulation_is_a_lower_rung() -> None:
     assert "E2 (" in table and "E3 (" not in table
 
 
+def test_times_of_an_emulation_are_no_evidence() -> None:
+    record = {
+        "kind": "ops",
+        "environment": {
+            "machine": {"device": "cpu", "cpu": "x"},
+            "when": "2026-01-01",
+            "versions": {},
+            "emulated": {"mine": "a simulator"},
+        },
+        "rows": [
+            {"op": "linear", "impl": f"{name}:x", "dtype": "float32", "status": "measured"}
+            for name in ("mine", "other")
+        ],
+    }
+    table = evidence_table([("a.json", record)])
+    assert "| `other:x` | E4 |" in table and "mine:x" not in table
+
+
 def test_a_planted_error_is_failed_evidence() -> None:
     assert "**failed** (" in _table(_registry(1.1))
 
