@@ -14,7 +14,7 @@ from stepvideo_bench.footprint import workspace_bytes
 from stepvideo_bench.host import peak_of_call
 from stepvideo_bench.inputs import copies, make_arguments
 from stepvideo_bench.oracle import Truth, find_truth
-from stepvideo_bench.presets import TEXT_TOKENS, find_preset
+from stepvideo_bench.presets import TEXT_TOKENS, BenchPreset, find_preset
 from stepvideo_bench.probes import Ceilings
 from stepvideo_bench.rows import Row
 from stepvideo_bench.timing import (
@@ -25,7 +25,12 @@ from stepvideo_bench.timing import (
     is_cold,
     sets_for_cold_cache,
 )
-from stepvideo_bench.workloads import decode_workload, text_workloads, transformer_workloads
+from stepvideo_bench.workloads import (
+    Workload,
+    decode_workload,
+    text_workloads,
+    transformer_workloads,
+)
 from stepvideo_core.dispatch import ANY_DEVICE, BackendRegistry, DispatchPlan
 from stepvideo_core.memory.estimate import available_memory
 from stepvideo_core.memory.units import format_bytes
@@ -79,13 +84,8 @@ def list_groups(request: OpsRequest, registry: BackendRegistry, plan: DispatchPl
     for name in request.presets:
         preset = find_preset(name)
         dtype = plan.dtype
-        workloads = [
-            *transformer_workloads(preset.config, preset.dit_latents, TEXT_TOKENS, dtype)[::-1],
-            decode_workload(preset.config, preset.vae_latents, dtype),
-            *text_workloads(preset.config, dtype, 1),
-        ]
         seen: set[Call] = set()
-        for workload in workloads:
+        for workload in _workloads(preset, dtype, request.sites):
             for call, count in heaviest(workload.log, request.shapes_per_site):
                 wanted = (not request.ops or call.op.name in request.ops) and (
                     not request.sites or call.site.name in request.sites
@@ -105,6 +105,23 @@ def list_groups(request: OpsRequest, registry: BackendRegistry, plan: DispatchPl
                     replace(group, candidates=tuple(_candidates(request, registry, plan, call)))
                 )
     return groups
+
+
+def _workloads(
+    preset: BenchPreset, dtype: torch.dtype, sites: tuple[str, ...]
+) -> Iterator[Workload]:
+    """The models that have any of the sites; all of them if none is named."""
+
+    def wanted(model: str) -> bool:
+        return not sites or any(site.split(".")[0] == model for site in sites)
+
+    if wanted("dit"):
+        keys, forward = transformer_workloads(preset.config, preset.dit_latents, TEXT_TOKENS, dtype)
+        yield from (forward, keys)
+    if wanted("vae"):
+        yield decode_workload(preset.config, preset.vae_latents, dtype)
+    if wanted("step_llm"):
+        yield from text_workloads(preset.config, dtype, 1)
 
 
 def _candidates(
