@@ -55,7 +55,6 @@ class BenchRequest:
     layers: int | None = None
 
 
-@torch.inference_mode()
 def measure(request: BenchRequest) -> dict[str, Any]:
     """Run one measurement in this process: seconds, bytes, rates, and what they depend on.
 
@@ -80,14 +79,14 @@ def measure(request: BenchRequest) -> dict[str, Any]:
     ceilings = measure_ceilings(plan.registry, plan.device, plan.dtype, _PROBE)
     row |= {"status": "measured", "reasons": [], "ceilings": ceilings.as_json()}
     depth = preset.config.transformer.num_layers
-    if request.name == "dit" and request.layers is not None and request.layers < depth:
-        subject, samples, extra = _extrapolated(preset, plan, request.layers, request.repeats)
-        row |= extra
-    else:
-        subject = _subject(request, preset, plan, dtype)
-        samples, peaks = _timed(subject, plan, request.repeats)
-        row |= peaks
-    row |= _figures(subject, samples)
+    with torch.inference_mode():
+        if request.name == "dit" and request.layers is not None and request.layers < depth:
+            subject, samples, extra = _extrapolated(preset, plan, request.layers, request.repeats)
+        else:
+            subject = _subject(request, preset, plan, dtype)
+            samples, extra = _timed(subject, plan, request.repeats)
+        profile = _profile(subject.call) if request.profile else None
+    row |= extra | _figures(subject, samples)
     cost = subject.cost()
     roof = None if cost is None else ceilings.seconds(cost)
     row |= {
@@ -97,8 +96,8 @@ def measure(request: BenchRequest) -> dict[str, Any]:
         "roof_s": roof,
         "ceiling_pct": None if roof is None else 100 * roof / row["median_s"],
     }
-    if request.profile:
-        row["profile"] = _profile(subject.call)
+    if profile is not None:
+        row["profile"] = profile
     return row
 
 

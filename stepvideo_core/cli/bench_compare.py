@@ -105,9 +105,10 @@ def _show(report: Report) -> None:
     counts = {name: 0 for name in colors}
     for row in report.comparisons:
         counts[row.verdict] += 1
-    differs = counts["slower"] + counts["faster"]
+    verdict = ""
+    if not counts["slower"] + counts["faster"]:
+        verdict = ": no difference" + (" beyond the noise" if counts["unclear"] else "")
     stderr().print(
         f"{counts['slower']} slower, {counts['faster']} faster, {counts['same']} the same, "
-        f"{counts['unclear']} unclear at a threshold of {report.threshold:.0%}"
-        + ("" if differs else ": no difference")
+        f"{counts['unclear']} unclear at a threshold of {report.threshold:.0%}" + verdict
     )

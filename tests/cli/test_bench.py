@@ -158,3 +158,61 @@ def test_evidence_checks_its_file(cli: Cli, record: Path, tmp_path: Path) -> Non
     assert stale.code == 1 and "stale" in stale.stderr
     assert "--check needs" in cli("evidence", parity, "--check").complaint
     assert "is no record" in cli("evidence", table).complaint
+
+
+def test_explain_for_a_device_that_is_not_here(cli: Cli, tiny_checkpoint: Path) -> None:
+    options = ("plan", "--explain", "--model", tiny_checkpoint, "--assume", "h100", "--steps", 4)
+    done = cli(*options, "--json")
+    assert done.code == 0, done.stderr
+    found = done.json["explanation"]
+    assert done.json["dtype"] == "bfloat16" and done.json["settings"]["steps"] == 4
+    stages = {stage["name"]: stage for stage in found["stages"]}
+    assert list(stages) == ["step_llm", "clip", "text keys", "denoise", "decode"]
+    assert stages["denoise"]["times"] == 8
+    assert found["fits"] and found["roof_s"] < found["expected_s"]
+    assert all(op["bound"] in ("compute", "memory") for op in stages["denoise"]["ops"])
+    table = cli(*options)
+    assert "NVIDIA H100" in table.stderr and "attention@dit.self" in table.stdout
+    assert "not checked" in table.stderr
+
+
+def test_explain_here_uses_and_checks_measurements(
+    cli: Cli, tiny_checkpoint: Path, record: Path, tmp_path: Path
+) -> None:
+    model = tmp_path / "model.json"
+    only = ("--only", "block", "--only", "dit", "--repeats", 1)
+    assert cli("bench", "model", "--preset", "tiny", *only, "-o", model).code == 0
+    row = json.loads(record.read_text())
+    for entry in row["rows"]:
+        entry |= {"ceiling_pct": 50.0, "above_ceiling": False, "planned": True}
+    shares = tmp_path / "shares.json"
+    shares.write_text(json.dumps(row))
+    options = ("--measured", shares, "--measured", model, "--frames", 17, "--steps", 1)
+    done = cli("plan", "--explain", "--model", tiny_checkpoint, *options, "--json")
+    assert done.code == 0, done.stderr
+    (denoise,) = (s for s in done.json["explanation"]["stages"] if s["name"] == "denoise")
+    ops = {(op["op"], op["site"]): op for op in denoise["ops"]}
+    assert ops["gelu_tanh", "dit.ffn"]["share"] == 0.5 and ops["gelu_tanh", "dit.ffn"]["measured"]
+    assert ops["attention", "dit.self"]["impl"] == "reference:sdpa"
+    assert [check["what"] for check in done.json["checks"]] == ["dit at tiny, float32"]
+    table = cli("plan", "--explain", "--model", tiny_checkpoint, *options)
+    assert "checked: dit at tiny" in table.stderr and "error " in table.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--explain", "--assume", "abacus"], "--assume 'abacus' is none of a100"),
+        (["--assume", "h100"], "add it"),
+        (["--frames", "17"], "add it"),
+        (["--explain", "--assume", "h100", "--height", "7"], "not a multiple of 16"),
+        (["--explain", "--measured", "absent.json"], "cannot be read"),
+        (["--explain", "--assume", "910b2", "--dtype", "float32"], "no public rate"),
+    ],
+)
+def test_explain_refuses(
+    cli: Cli, tiny_checkpoint: Path, arguments: list[str], message: str
+) -> None:
+    done = cli("plan", "--model", tiny_checkpoint, *arguments)
+    assert done.code == 2
+    assert message in done.complaint
