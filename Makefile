@@ -14,7 +14,7 @@ NPU_STAMP := $(NPU_VENV)/.installed
 # Older releases of torch_npu whose operator schemas our calls are held against; never installed.
 NPU_OLDER := 2.8.0.post5 2.7.1.post11
 
-.PHONY: run test test-npu lint types format wheel clean help
+.PHONY: run test test-npu lint types format wheel evidence records records-npu artifacts clean help
 
 run: $(STAMP)  ## generate a video with the tiny model and say where it is
 	$(BIN)/stepvideo run "$(PROMPT)"
@@ -39,8 +39,35 @@ format: $(STAMP)  ## let ruff rewrite the code
 wheel: $(STAMP)  ## build the wheel and check it from outside the checkout
 	$(BIN)/python .ci/check_wheel.py
 
+RESULTS := benchmarks/results
+PARITY  := $(BIN)/stepvideo parity
+
+evidence: $(STAMP)  ## docs/EVIDENCE.md from the records in benchmarks/results
+	$(BIN)/stepvideo evidence $(RESULTS)/parity $(RESULTS)/ops -o docs/EVIDENCE.md
+
+records: $(STAMP)  ## run the parity suite of every backend that works here, and record it
+	$(PARITY) --backend reference --record $(RESULTS)/parity/reference-cpu.json
+	$(PARITY) --backend numpy64 --record $(RESULTS)/parity/numpy64-cpu.json
+	STEPVIDEO_CUDA_INTERPRET=1 TRITON_INTERPRET=1 \
+	    $(PARITY) --backend cuda --record $(RESULTS)/parity/cuda-interpreter.json
+
+VIRTUAL := $(NPU_BIN)/python -m stepvideo_virtual_npu
+
+records-npu: $(NPU_STAMP)  ## the same for the Ascend backend, on the virtual NPU
+	$(VIRTUAL) --soc 910B2 -- stepvideo parity --backend npu \
+	    --record $(RESULTS)/parity/npu-virtual-910b2.json
+	$(VIRTUAL) --soc 310P3 -- stepvideo parity --backend npu --dtype float16 \
+	    --record $(RESULTS)/parity/npu-virtual-310p3.json
+
+artifacts: $(STAMP)  ## parity matrix and a quick benchmark of every row, in build/artifacts
+	mkdir -p build/artifacts
+	$(PARITY) --backend reference --backend numpy64 --html build/artifacts/parity.html \
+	    --record build/artifacts/parity.json
+	$(BIN)/stepvideo bench ops --preset tiny --repeats 3 --seconds 0.1 --no-compile \
+	    --output build/artifacts/bench
+
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) $(NPU_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist
+	rm -rf $(VENV) $(NPU_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis dist build
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'

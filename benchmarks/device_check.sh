@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Prove the cuda or the npu backend on a machine that has the device, within 8 minutes: parity of
 # every implementation, a whole tiny run, speed and memory at the official sizes. Needs this
-# checkout, torch, and triton or torch_npu. Nothing is installed. Results: OUT/device_check.json and
-# OUT/device_check.md.
+# checkout, torch, and triton or torch_npu. Nothing is installed. Results: OUT/device_check.json,
+# OUT/device_check.md, and OUT/evidence.json for docs/EVIDENCE.md.
 #
 #   benchmarks/device_check.sh [OUT] [--backend cuda|npu] [--smoke]
 set -euo pipefail

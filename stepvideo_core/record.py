@@ -8,11 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from stepvideo_core import __version__
-from stepvideo_core.progress import StageLog
-from stepvideo_core.request import GenerationSettings
 
 if TYPE_CHECKING:
     from stepvideo_core.pipeline import StepVideoPipeline
+    from stepvideo_core.progress import StageLog
+    from stepvideo_core.request import GenerationSettings
 
 RECORD_FORMAT = 1
 _PACKAGES = ("torch", "transformers", "safetensors", "triton", "torch_npu", "flash_attn")

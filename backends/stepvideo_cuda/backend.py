@@ -82,6 +82,7 @@ def cuda_backend() -> Backend:
             rank=None,
             version=__version__,
             summary=f"Triton kernels interpreted on the CPU, for tests ({INTERPRET}=1)",
+            emulation="Triton's interpreter on the CPU",
         )
     return Backend(
         name="cuda",

@@ -67,8 +67,14 @@ def activate(soc: str = DEFAULT_SOC, level: Level = "device") -> Activation:
     # Kernels run in the calling thread here, so nothing else may run behind its back.
     os.environ["TASK_QUEUE_ENABLE"] = "0"
     _start(chosen, level)
+    # Only now, since it imports torch.
+    from stepvideo_core.dispatch import announce_emulation
+
     started = Activation(soc=chosen, level=level)
     _active.append(started)
+    announce_emulation(
+        "npu", f"a virtual {chosen.runtime_name} in host memory, under the real torch_npu"
+    )
     return started
 
 

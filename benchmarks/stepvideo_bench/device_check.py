@@ -1,10 +1,10 @@
 """One run on a machine with an accelerator that proves its backend: parity, speed, memory.
 
 `benchmarks/device_check.sh [OUT]` runs it; it needs the repository, torch, and triton or torch_npu,
-and writes OUT/device_check.json and OUT/device_check.md after every section, so that a run cut
-short keeps what it has. `--smoke` runs every section at toy sizes to prove the script: the cuda
-backend on the CPU, under Triton's interpreter, the npu backend on a device, virtual or real. Its
-figures mean nothing.
+and writes OUT/device_check.json, OUT/device_check.md and OUT/evidence.json after every section, so
+that a run cut short keeps what it has. `--smoke` runs every section at toy sizes to prove the
+script: the cuda backend on the CPU, under Triton's interpreter, the npu backend on a device,
+virtual or real. Its figures mean nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from stepvideo_bench.device_measure import Bench, Row, environment, probe
 from stepvideo_bench.device_models import accuracy_rows, speed_rows, tiny_rows, vae_rows
 from stepvideo_core.dispatch import BackendRegistry
 from stepvideo_core.testing import CASES, run_parity
+from stepvideo_core.testing.evidence import parity_record
+from stepvideo_core.testing.parity import ParityResult
 from stepvideo_cuda.backend import cuda_backend
 from stepvideo_reference.backend import reference_backend
 
@@ -112,8 +114,23 @@ def run(
             "total": round(time.monotonic() - started, 1),
         }
         (out / "device_check.json").write_text(json.dumps(report, indent=1), encoding="utf-8")
+        record = evidence(report, registry)
+        (out / "evidence.json").write_text(json.dumps(record, indent=1), encoding="utf-8")
         (out / "device_check.md").write_text(markdown(report), encoding="utf-8")
     return report
+
+
+def evidence(report: dict[str, Any], registry: BackendRegistry) -> dict[str, Any]:
+    """What the report shows of our implementations, as `stepvideo evidence` reads it."""
+    sections = report["sections"]
+    results = [ParityResult.from_json(row) for row in sections.get("parity", ()) if "impl" in row]
+    ours = {result.impl.split(":")[0] for result in results}
+    measured = [
+        (row["op"], row["impl"], row["dtype"])
+        for row in sections.get("kernels", ())
+        if row.get("status") == "measured" and row["impl"].split(":")[0] in ours
+    ]
+    return parity_record(results, registry, dict.fromkeys(measured))
 
 
 def failures(report: dict[str, Any]) -> list[str]:
@@ -219,7 +236,7 @@ def main(arguments: list[str] | None = None) -> int:
         sections["tuned"] = _tuned(options.out)
     report = run(bench, registry, options.out, sections)
     failed = failures(report)
-    files = f"{options.out}/device_check.md, device_check.json"
+    files = f"{options.out}/device_check.md, device_check.json, evidence.json"
     sys.stdout.write("\n".join([f"please send: {files}", *failed]) + "\n")
     return 1 if failed else 0
 

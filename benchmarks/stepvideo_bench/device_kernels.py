@@ -222,6 +222,7 @@ def kernel_rows(bench: Bench, registry: BackendRegistry, only: str | None = None
                     "op": case.op.name,
                     "site": case.site.name,
                     "impl": f"{backend}:{impl.name}",
+                    "dtype": str(case.site.dtype).removeprefix("torch."),
                 }
                 reasons = impl.why_not(case.site)
                 if reasons:

@@ -1,79 +1,46 @@
-"""Whole-model measurements: DiT forward, VAE decode, and a run from prompt to frames."""
+"""`bench model`: whole models, each in a process of its own, so that its peak is its own."""
 
 from __future__ import annotations
 
 import json
-import platform
+import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
 
-from stepvideo_bench.flops import dit_flops, vae_decode_flops
-from stepvideo_core.config import (
-    TINY,
-    ModelConfig,
-    TransformerConfig,
-    VAECoderConfig,
-    VAEConfig,
-)
+from stepvideo_bench.environment import fingerprint
+from stepvideo_bench.explain import memory_needs
+from stepvideo_bench.host import release_memory
+from stepvideo_bench.presets import BenchPreset, find_preset
+from stepvideo_bench.probes import measure_ceilings
+from stepvideo_bench.subjects import MODELS, Subject, dit_cost, run
+from stepvideo_bench.timing import Effort, Timing
 from stepvideo_core.dispatch import DispatchPlan, DispatchPolicy, select_device
 from stepvideo_core.errors import StepVideoError
+from stepvideo_core.memory.estimate import available_memory
 from stepvideo_core.memory.meter import PeakMeter
-from stepvideo_core.models.transformer import StepVideoTransformer
-from stepvideo_core.models.vae import VideoVAE
+from stepvideo_core.memory.units import format_bytes
 from stepvideo_core.plugins import load_registry
-from stepvideo_core.record import versions
+from stepvideo_core.request import build_settings
 
-_CLIP_TOKENS, _LLM_TOKENS, _LLM_VALID = 77, 320, 128
 _PROFILE_LINES = 12
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchPreset:
-    """Sizes of the measured models and of their latents [1, F, C, h, w]."""
-
-    config: ModelConfig
-    dit_latents: tuple[int, int, int, int, int]
-    vae_latents: tuple[int, int, int, int, int]
-
-
-# `small` is the size at which the official implementation was timed on two CPU cores; its VAE has
-# 16 latent channels because at these widths the shortcuts allow no more.
-_SMALL = replace(
-    TINY,
-    transformer=TransformerConfig(
-        num_attention_heads=8,
-        num_layers=4,
-        in_channels=16,
-        out_channels=16,
-    ),
-    vae=VAEConfig(
-        z_channels=16,
-        encoder=VAECoderConfig(channels=32, multipliers=(1, 2, 4, 4), temporal_levels=(1, 2)),
-        decoder=VAECoderConfig(channels=32, multipliers=(1, 2, 4, 4), temporal_levels=(2, 3)),
-    ),
-)
-PRESETS = {
-    "tiny": BenchPreset(config=TINY, dit_latents=(1, 6, 8, 6, 8), vae_latents=(1, 6, 8, 6, 8)),
-    "small": BenchPreset(
-        config=_SMALL, dit_latents=(1, 6, 16, 16, 16), vae_latents=(1, 6, 16, 8, 8)
-    ),
-}
+_STAGE_OF = {"dit": "transformer", "block": "transformer", "vae": "vae"}
+_PROBE = Effort(repeats=5, seconds=1.0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchRequest:
-    """One measurement; see `stepvideo bench model --help`."""
+    """One measurement; see `stepvideo bench model --help`.
+
+    layers: depth to measure the transformer at instead of the preset's; the full depth is then
+    extrapolated from 1 and `layers`.
+    """
 
     name: str
     preset: str
@@ -85,19 +52,53 @@ class BenchRequest:
     allow_fallback: bool
     device: str | None
     dtype: str | None
+    layers: int | None = None
 
 
-@dataclass(frozen=True)
-class _Workload:
-    """Something to call repeatedly.
+def measure(request: BenchRequest) -> dict[str, Any]:
+    """Run one measurement in this process: seconds, bytes, rates, and what they depend on.
 
-    count_flops is called after the measurement: counting loads torch's symbolic machinery.
+    A preset that does not fit gives a row with status `skipped` and what it would need.
     """
-
-    call: Callable[[], object]
-    input: str
-    count_flops: Callable[[], int | None]
-    plan: DispatchPlan
+    if request.threads is not None:
+        torch.set_num_threads(request.threads)
+    preset, plan = find_preset(request.preset), _plan(request)
+    dtype = str(plan.dtype).removeprefix("torch.")
+    row: dict[str, Any] = {
+        "name": request.name,
+        "preset": request.preset,
+        "dtype": dtype,
+        "device": str(plan.device),
+        "environment": fingerprint(plan.registry, plan.device),
+        "request": asdict(request),
+    }
+    reason = _too_large(request, preset, plan)
+    if reason is not None:
+        return row | {"status": "skipped", "reasons": [reason]}
+    # Before the measurement, so that the probes' buffers are no part of its peak.
+    ceilings = measure_ceilings(plan.registry, plan.device, plan.dtype, _PROBE)
+    row |= {"status": "measured", "reasons": [], "ceilings": ceilings.as_json()}
+    depth = preset.config.transformer.num_layers
+    with torch.inference_mode():
+        if request.name == "dit" and request.layers is not None and request.layers < depth:
+            subject, samples, extra = _extrapolated(preset, plan, request.layers, request.repeats)
+        else:
+            subject = _subject(request, preset, plan, dtype)
+            samples, extra = _timed(subject, plan, request.repeats)
+        profile = _profile(subject.call) if request.profile else None
+    row |= extra | _figures(subject, samples)
+    cost = subject.cost()
+    roof = None if cost is None else ceilings.seconds(cost)
+    row |= {
+        "flops": None if cost is None else cost.flops,
+        "num_bytes": None if cost is None else cost.num_bytes,
+        "tflops_per_second": cost.flops / row["median_s"] / 1e12 if cost else None,
+        "roof_s": roof,
+        "ceiling_pct": None if roof is None else 100 * roof / row["median_s"],
+    }
+    if profile is not None:
+        row["profile"] = profile
+    return row
 
 
 def _plan(request: BenchRequest) -> DispatchPlan:
@@ -111,133 +112,103 @@ def _plan(request: BenchRequest) -> DispatchPlan:
     return DispatchPlan(registry, policy, device=device, dtype=dtype)
 
 
-def randomised(module: nn.Module, plan: DispatchPlan, seed: int = 0) -> nn.Module:
-    """A module from the meta device with weights of the right scale on the plan's device."""
-    generator = torch.Generator().manual_seed(seed)
-    state = {}
-    for key, tensor in module.state_dict().items():
-        fan_in = max(tensor[0].numel() if tensor.dim() > 1 else 1, 1)
-        values = torch.randn(tensor.shape, generator=generator)
-        values = values.mul_(fan_in**-0.5) if tensor.dim() > 1 else values.mul_(0.1).add_(1)
-        state[key] = values.to(plan.device, plan.dtype)
-    module.load_state_dict(state, assign=True)
-    return module.eval().requires_grad_(False)
-
-
-def _dit(request: BenchRequest) -> _Workload:
-    preset, plan = PRESETS[request.preset], _plan(request)
-    with torch.device("meta"):
-        transformer = StepVideoTransformer(preset.config.transformer, plan)
-    randomised(transformer, plan)
-    options: dict[str, Any] = {"device": plan.device, "dtype": plan.dtype}
-    llm_width, clip_width = preset.config.transformer.caption_channels
-    llm = torch.randn(1, _LLM_TOKENS, llm_width, **options)
-    clip = torch.randn(1, _CLIP_TOKENS, clip_width, **options)
-    latents = torch.randn(preset.dit_latents, **options)
-    times = torch.tensor([0.3], device=plan.device)
-
-    def forward() -> object:
-        # Everything that the official call does, so that the two are comparable; in a real run the
-        # text, the tables and the modulation are computed once for all steps.
-        text = transformer.encode_text(llm, clip, (_CLIP_TOKENS + _LLM_VALID,))
-        rope = transformer.rope(latents, plan.dtype)
-        return transformer(latents, transformer.modulation(times), text, rope)
-
-    def count() -> int:
-        text_tokens = _CLIP_TOKENS + _LLM_VALID
-        return dit_flops(preset.config.transformer, preset.dit_latents, text_tokens)
-
-    return _Workload(forward, f"latents {preset.dit_latents}", count, plan)
-
-
-def _vae(request: BenchRequest) -> _Workload:
-    preset, plan = PRESETS[request.preset], _plan(request)
-    with torch.device("meta"):
-        vae = VideoVAE(preset.config.vae, plan)
-    randomised(vae, plan)
-    latents = torch.randn(preset.vae_latents, device=plan.device, dtype=plan.dtype)
-    return _Workload(
-        lambda: vae.decode(latents),
-        f"latents {preset.vae_latents}",
-        lambda: vae_decode_flops(preset.config.vae, preset.vae_latents),
-        plan,
+def _too_large(request: BenchRequest, preset: BenchPreset, plan: DispatchPlan) -> str | None:
+    """What a preset would need, if that is more than there is."""
+    if request.name == "run":
+        return None
+    if request.name == "block":
+        preset = _at_depth(preset, 1)
+    elif request.name == "dit" and request.layers is not None:
+        preset = _at_depth(preset, request.layers)
+    latents = preset.vae_latents if request.name == "vae" else preset.dit_latents
+    settings, _ = build_settings(preset.config, "any", {"latent_shape": latents, "cfg_scale": 1.0})
+    stage = _STAGE_OF.get(request.name, request.name)
+    needs = memory_needs(preset.config, settings, plan.dtype)
+    need = next(need for need in needs if need.name == stage)
+    free = available_memory(plan.device)
+    if need.total <= free:
+        return None
+    shallower = "; --layers 2 measures two layers and extrapolates" if request.name == "dit" else ""
+    return (
+        f"{stage} needs {format_bytes(need.total)} ({format_bytes(need.weights)} weights) and "
+        f"{plan.device} has {format_bytes(free)}{shallower}"
     )
 
 
-def _run(request: BenchRequest) -> _Workload:
-    # Imported here, so that the text encoders' library does not weigh on the other measurements.
-    from stepvideo_core.checkpoints.untrained import write_untrained
-    from stepvideo_core.pipeline import StepVideoPipeline
-
-    folder = Path(tempfile.mkdtemp(prefix="stepvideo-bench-")) / "tiny"
-    write_untrained(folder)
-    pipe = StepVideoPipeline.from_pretrained(
-        folder,
-        backend=request.backend,
-        ops=request.ops,
-        allow_fallback=request.allow_fallback,
-        device=request.device,
-        dtype=getattr(torch, request.dtype) if request.dtype else None,
-    )
-    sampling = pipe.config.sampling
-    text = (
-        f"tiny, {sampling.num_frames} frames of {sampling.width}x{sampling.height}, "
-        f"{sampling.num_steps} steps"
-    )
-    return _Workload(lambda: pipe("a red circle moves right"), text, lambda: None, pipe.plan)
+def _at_depth(preset: BenchPreset, layers: int) -> BenchPreset:
+    transformer = replace(preset.config.transformer, num_layers=layers)
+    return replace(preset, config=replace(preset.config, transformer=transformer))
 
 
-BENCHES: dict[str, Callable[[BenchRequest], _Workload]] = {"dit": _dit, "vae": _vae, "run": _run}
+def _subject(request: BenchRequest, preset: BenchPreset, plan: DispatchPlan, dtype: str) -> Subject:
+    if request.name in MODELS:
+        return MODELS[request.name](preset, plan)
+    return run(request.backend, request.ops, request.allow_fallback, str(plan.device), dtype)
 
 
-@torch.inference_mode()
-def measure(request: BenchRequest) -> dict[str, Any]:
-    """Run one measurement in this process; seconds, bytes, FLOP rates and the environment."""
-    if request.threads is not None:
-        torch.set_num_threads(request.threads)
-    workload = BENCHES[request.name](request)
-    meter = PeakMeter(workload.plan.device)
+def _timed(
+    subject: Subject, plan: DispatchPlan, repeats: int
+) -> tuple[tuple[float, ...], dict[str, Any]]:
+    """Seconds of each call behind one warm-up, and the peaks of them all."""
+    release_memory(plan.device)
+    meter = PeakMeter(plan.device)
     start_bytes = int(psutil.Process().memory_info().rss)
-    workload.call()
+    subject.call()
+    subject.first_frame_s.clear()
     seconds = []
-    for _ in range(request.repeats):
+    for _ in range(repeats):
         meter.synchronize()
         start = time.perf_counter()
-        workload.call()
+        subject.call()
         meter.synchronize()
         seconds.append(time.perf_counter() - start)
-    host_peak, device_peak = meter.host_peak(), meter.device_peak()
-    flops = workload.count_flops()
-    ordered = torch.tensor(seconds, dtype=torch.float64)
-    median = float(ordered.median())
-    row: dict[str, Any] = {
-        "name": request.name,
-        "preset": request.preset,
-        "input": workload.input,
-        "seconds": seconds,
-        "median_s": median,
-        "p20_s": float(ordered.quantile(0.2)),
-        "p80_s": float(ordered.quantile(0.8)),
-        "flops": flops,
-        "tflops_per_second": flops / median / 1e12 if flops else None,
+    peaks = {
         "start_bytes": start_bytes,
-        "peak_bytes": host_peak,
-        "device_peak_bytes": device_peak,
-        "dtype": str(workload.plan.dtype).removeprefix("torch."),
-        "device": str(workload.plan.device),
-        "plan": workload.plan.as_json(),
-        "environment": {
-            "when": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "machine": platform.machine(),
-            "cpu": torch.backends.cpu.get_cpu_capability(),
-            "threads": torch.get_num_threads(),
-            "versions": versions(),
-        },
-        "request": asdict(request),
+        "peak_bytes": meter.host_peak(),
+        "device_peak_bytes": meter.device_peak(),
     }
-    if request.profile:
-        row["profile"] = _profile(workload.call)
-    return row
+    return tuple(seconds), peaks
+
+
+def _extrapolated(
+    preset: BenchPreset, plan: DispatchPlan, layers: int, repeats: int
+) -> tuple[Subject, tuple[float, ...], dict[str, Any]]:
+    """A forward of the full depth from forwards of 1 and of `layers` layers, which cost alike."""
+    depth = preset.config.transformer.num_layers
+    dit = MODELS["dit"]
+    short, _ = _timed(dit(_at_depth(preset, 1), plan), plan, repeats)
+    subject = dit(_at_depth(preset, layers), plan)
+    long, peaks = _timed(subject, plan, repeats)
+    samples = tuple(
+        a + (b - a) * (depth - 1) / (layers - 1) for a, b in zip(short, long, strict=True)
+    )
+    whole = replace(subject, cost=lambda: dit_cost(preset, plan.dtype))
+    extra = {
+        "extrapolated": {
+            "from_layers": [1, layers],
+            "to_layers": depth,
+            "measured_s": [statistics.median(short), statistics.median(long)],
+        }
+    }
+    return whole, samples, peaks | extra
+
+
+def _figures(subject: Subject, samples: tuple[float, ...]) -> dict[str, Any]:
+    timing = Timing(samples)
+    figures: dict[str, Any] = {
+        "input": subject.input,
+        "seconds": list(samples),
+        "median_s": timing.median,
+        "p20_s": timing.quantile(0.2),
+        "p80_s": timing.quantile(0.8),
+        "plan": subject.plan.as_json(),
+    }
+    for unit, count in subject.per_call.items():
+        figures[f"{unit}_per_second"] = count / timing.median
+    if subject.first_frame_s:
+        figures["first_frame_s"] = statistics.median(subject.first_frame_s)
+        figures["stages"] = subject.stages
+    return figures
 
 
 def _profile(call: Callable[[], object]) -> list[dict[str, Any]]:
@@ -265,6 +236,11 @@ def run_isolated(request: BenchRequest) -> dict[str, Any]:
         raise StepVideoError(f"the {request.name} benchmark failed: {last[0]}")
     row: dict[str, Any] = json.loads(process.stdout)
     return row
+
+
+def model_record(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The object of `bench model --json`: the rows, and the machine that they share."""
+    return {"format": 1, "kind": "model", "environment": rows[0]["environment"], "rows": rows}
 
 
 if __name__ == "__main__":

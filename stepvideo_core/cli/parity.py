@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +17,7 @@ from stepvideo_core.cli.console import print_json, print_table, stderr
 from stepvideo_core.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from stepvideo_core.dispatch import BackendRegistry
     from stepvideo_core.testing.parity import ParityResult
 
 
@@ -36,6 +39,13 @@ def parity(
             help="On the virtual device of each --backend, for machines without the hardware.",
         ),
     ] = False,
+    html: Annotated[
+        Path | None, typer.Option("--html", help="Also write the matrix as an HTML report.")
+    ] = None,
+    record: Annotated[
+        Path | None,
+        typer.Option("--record", help="Also write a small record, of which evidence is made."),
+    ] = None,
     json_output: options.JsonOption = False,
 ) -> None:
     """Run the parity suite: case x implementation x dtype, on each backend's own device.
@@ -43,7 +53,10 @@ def parity(
     An implementation may err by twice what the plain-torch reference errs in that dtype, or by a
     few roundings. Exits with 1 if any row fails.
     """
+    from stepvideo_core.checkpoints.files import atomic_path
     from stepvideo_core.ops import CONTRACTS
+    from stepvideo_core.plugins import load_registry
+    from stepvideo_core.testing.evidence import parity_record
     from stepvideo_core.testing.parity import DTYPES
 
     by_name = {str(known).removeprefix("torch."): known for known in DTYPES}
@@ -53,43 +66,53 @@ def parity(
     for name in dtype or ():
         if name not in by_name:
             raise InvalidRequest(f"--dtype {name!r} is none of {', '.join(by_name)}")
-    evidence: dict[str, Any] = {}
     if virtual:
         if not backend:
             raise InvalidRequest("--virtual needs --backend: every virtual device is a backend's")
-        results, evidence = _run_virtually(backend, op or (), dtype or ())
+        results, summary = _run_virtually(backend, op or (), dtype or ())
     else:
+        registry = load_registry()
         dtypes = [by_name[name] for name in dtype] if dtype else list(DTYPES)
-        results = list(_run_here(backend, op, dtypes))
-    counts = Counter(result.status for result in results)
+        results = list(_run_here(registry, backend, op, dtypes))
+        summary = parity_record(results, registry)
+    if record is not None:
+        with atomic_path(record) as temporary:
+            temporary.write_text(json.dumps(summary, indent=1, ensure_ascii=False) + "\n")
+    if html is not None:
+        from stepvideo_bench.parity_report import parity_page
+
+        with atomic_path(html) as temporary:
+            temporary.write_text(parity_page(results, summary), encoding="utf-8")
     if json_output:
-        print_json({"results": [result.as_json() for result in results], **evidence})
+        print_json({"results": [result.as_json() for result in results], "record": summary})
     else:
         print_table(_table(results))
         for row in results:
             if row.status == "failed":
                 stderr().print(f"[red]failed[/] {row.id}: {escape('; '.join(row.reasons))}")
-    if not evidence:
+    counts = Counter(result.status for result in results)
+    if virtual:  # the process on the virtual device has said its numbers
+        for run in summary["runs"]:
+            stderr().print(
+                f"evidence {run['level']}: on {run['on']}; no hardware was involved", soft_wrap=True
+            )
+    else:
         stderr().print(
             f"{counts['passed']} passed, {counts['failed']} failed, {counts['skipped']} skipped"
-        )
-    else:  # the processes on the virtual devices have said their numbers
-        stderr().print(
-            f"evidence {evidence['evidence']}: on {evidence['device']}; no hardware was involved",
-            soft_wrap=True,
         )
     if counts["failed"]:
         raise typer.Exit(1)
 
 
 def _run_here(
-    backends: list[str] | None, ops: list[str] | None, dtypes: list[Any]
+    registry: BackendRegistry,
+    backends: list[str] | None,
+    ops: list[str] | None,
+    dtypes: list[Any],
 ) -> Iterator[ParityResult]:
     from stepvideo_core.errors import BackendUnavailable
-    from stepvideo_core.plugins import load_registry
     from stepvideo_core.testing.parity import run_parity
 
-    registry = load_registry()
     for name in backends or ():
         registry.get(name)
         if reasons := registry.why_not(name):
@@ -105,9 +128,8 @@ def _run_here(
 def _run_virtually(
     backends: Sequence[str], ops: Sequence[str], dtypes: Sequence[str]
 ) -> tuple[list[ParityResult], dict[str, Any]]:
-    """The rows, and what they are evidence of."""
+    """The rows, and the record of all runs as one."""
     from stepvideo_core.testing.virtual import (
-        EVIDENCE,
         VirtualRunFailed,
         find_virtual_device,
         run_virtual_parity,
@@ -117,13 +139,19 @@ def _run_virtually(
     selection += [word for name in dtypes for word in ("--dtype", name)]
     devices = {name: find_virtual_device(name) for name in backends}
     results: list[ParityResult] = []
+    summary: dict[str, Any] = {}
     for name, device in devices.items():
         try:
-            results += run_virtual_parity(device, ["--backend", name, *selection])
+            rows, record = run_virtual_parity(device, name, selection)
         except VirtualRunFailed as failure:
             raise typer.Exit(failure.exit_code) from None
-    described = "; ".join(device.description for device in devices.values())
-    return results, {"evidence": EVIDENCE, "device": described}
+        results += rows
+        if summary:
+            for part in ("runs", "entries"):
+                summary[part] += record[part]
+        else:
+            summary = record
+    return results, summary
 
 
 def _table(results: Sequence[ParityResult]) -> Table:

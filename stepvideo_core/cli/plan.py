@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 from rich.table import Table
 
 from stepvideo_core.cli import options
 from stepvideo_core.cli.console import print_json, print_table, stderr
+from stepvideo_core.cli.explain import ExplainRequest, explain_plan
+from stepvideo_core.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from stepvideo_core.request import Choices
+
+_EXPLAIN = "Explain"
 
 
 def plan(
@@ -17,12 +28,75 @@ def plan(
     shadow: options.ShadowOption = None,
     device: options.DeviceOption = None,
     dtype: options.DTypeOption = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="Predict time and memory of a run. --model may then also be t2v, t2v-turbo or "
+            "ti2v, without a checkpoint.",
+            rich_help_panel=_EXPLAIN,
+        ),
+    ] = False,
+    assume: Annotated[
+        str | None,
+        typer.Option(
+            "--assume",
+            help="Explain for a device that is not here: a100, h100, h200, h20, rtx4090, rtx5090, "
+            "910b2, 910b3.",
+            rich_help_panel=_EXPLAIN,
+        ),
+    ] = None,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--measured",
+            help="A record of `bench ops` (shares of the roof to use) or `bench model` (times to "
+            "check against). Repeatable.",
+            rich_help_panel=_EXPLAIN,
+        ),
+    ] = None,
+    frames: Annotated[int | None, typer.Option("--frames", rich_help_panel=_EXPLAIN)] = None,
+    height: Annotated[int | None, typer.Option("--height", rich_help_panel=_EXPLAIN)] = None,
+    width: Annotated[int | None, typer.Option("--width", rich_help_panel=_EXPLAIN)] = None,
+    steps: Annotated[int | None, typer.Option("--steps", rich_help_panel=_EXPLAIN)] = None,
+    cfg_scale: Annotated[
+        float | None, typer.Option("--cfg-scale", rich_help_panel=_EXPLAIN)
+    ] = None,
     json_output: options.JsonOption = False,
 ) -> None:
     """Show the dispatch plan of a model: every operator at every site, with reasons.
 
-    Nothing is loaded: the models are built without weights, which shows every call site.
+    Nothing is loaded: the models are built without weights, which shows every call site. With
+    --explain: what a run would take, stage by stage, and what to change.
     """
+    choices: Choices = {
+        "frames": frames,
+        "height": height,
+        "width": width,
+        "steps": steps,
+        "cfg_scale": cfg_scale,
+    }
+    if explain:
+        explain_plan(
+            ExplainRequest(
+                model=model,
+                assume=assume,
+                choices=choices,
+                measured=measured or [],
+                backend=backend,
+                ops=ops or [],
+                allow_fallback=not no_fallback,
+                device=device,
+                dtype=None if dtype is None else dtype.value,
+            ),
+            json_output=json_output,
+        )
+        return
+    if assume or measured or any(value is not None for value in choices.values()):
+        raise InvalidRequest(
+            "--assume, --measured and the sizes of a video say something about --explain only: "
+            "add it"
+        )
     pipe = options.open_pipeline(
         model,
         backend=backend,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from stepvideo_core.errors import BackendUnavailable, ContractMismatch, StepVideoError
@@ -38,6 +38,8 @@ class Backend:
     settings: what `load` has set in this process for its library, a line each, so that no switch
         is thrown in silence; called only after `load`.
     version, summary: for `stepvideo backends`.
+    emulation: what computes instead of the real device, if anything does (an interpreter, a virtual
+        device): then its numbers are evidence of a lower rung, and its times of none.
     """
 
     name: str
@@ -50,6 +52,19 @@ class Backend:
     settings: Callable[[], list[str]] = list
     version: str = ""
     summary: str = ""
+    emulation: str = ""
+
+
+_emulations: dict[str, str] = {}
+
+
+def announce_emulation(backend: str, by: str) -> None:
+    """Say that in this process `by` computes in place of the device of a backend.
+
+    For virtual devices, which are told apart from real ones by nothing else. Registries made from
+    now on carry it as the backend's `emulation`.
+    """
+    _emulations[backend] = by
 
 
 class BackendRegistry:
@@ -71,7 +86,8 @@ class BackendRegistry:
             )
         if backend.name in self._backends:
             raise ContractMismatch(f"backend {backend.name!r} is registered twice")
-        self._backends[backend.name] = backend
+        emulation = _emulations.get(backend.name, backend.emulation)
+        self._backends[backend.name] = replace(backend, emulation=emulation)
 
     def __iter__(self) -> Iterator[Backend]:
         return iter(sorted(self._backends.values(), key=lambda backend: backend.name))

@@ -25,6 +25,7 @@ from stepvideo_core.ops.convolution import (
     PixelSite,
     PixelUnshuffleAdd,
 )
+from stepvideo_core.ops.cost import Cost
 from stepvideo_core.ops.linear import LINEAR, Linear, LinearSite
 from stepvideo_core.ops.modulation import (
     ADALN_MODULATE,
@@ -85,6 +86,7 @@ __all__ = [
     "CausalConv3d",
     "Conv2d",
     "ConvSite",
+    "Cost",
     "GatedResidual",
     "GeluTanh",
     "GroupNormSiLU",

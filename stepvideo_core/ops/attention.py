@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from stepvideo_core.ops.contract import OpContract, Site
+from stepvideo_core.ops.cost import Cost, tensor_bytes
 
 
 class Attention(Protocol):
@@ -54,4 +55,27 @@ class AttentionSite(Site):
     sqrt_bias: bool = False
 
 
-ATTENTION = OpContract[Attention](name="attention", call=Attention.__call__)
+def _attention_cost(
+    q_BSHD: Tensor,
+    k_BTGD: Tensor,
+    v_BTGD: Tensor,
+    scale: float,
+    causal: bool,
+    key_lengths: tuple[int, ...] | None,
+    slopes_H: Tensor | None,
+) -> Cost:
+    """4 D operations for every query and every key that it sees, padding left out."""
+    batch, num_queries, num_heads, head_dim = q_BSHD.shape
+    num_keys, num_kv_heads = k_BTGD.shape[1:3]
+    lengths = (num_keys,) * batch if key_lengths is None else key_lengths
+    pairs = sum(num_queries * length for length in lengths)
+    if causal:
+        pairs = batch * num_queries * (num_queries + 1) // 2
+    kv_bytes = 2 * sum(lengths) * num_kv_heads * head_dim * k_BTGD.element_size()
+    return Cost(
+        flops=4 * pairs * num_heads * head_dim,
+        num_bytes=2 * tensor_bytes(q_BSHD) + kv_bytes + tensor_bytes(slopes_H),
+    )
+
+
+ATTENTION = OpContract[Attention](name="attention", call=Attention.__call__, cost=_attention_cost)

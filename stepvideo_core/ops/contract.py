@@ -15,6 +15,8 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
+from stepvideo_core.ops.cost import Cost
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -43,12 +45,14 @@ class OpContract(Generic[F]):
     """An operator: its name, its exact parameters and, for a fused one, what it decomposes into.
 
     `call` is the `__call__` of the Protocol that types the operator; its docstring is the
-    operator's specification. `compose` builds the operator out of `parts` for backends that have
-    the parts but not the fusion.
+    operator's specification. `cost` takes the operator's own arguments, on any device or on none
+    (meta), and counts their work. `compose` builds the operator out of `parts` for backends that
+    have the parts but not the fusion.
     """
 
     name: str
     call: Callable[..., Any]
+    cost: Callable[..., Cost]
     parts: tuple[OpContract[Any], ...] = ()
     compose: Callable[[Binder, Site], F] | None = None
 

@@ -6,12 +6,14 @@ which prefers channels-last keeps it from layer to layer without a flip.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
 from torch import Tensor
 
 from stepvideo_core.ops.contract import OpContract, Site
+from stepvideo_core.ops.cost import Cost, tensor_bytes
 
 
 class CausalConv3d(Protocol):
@@ -67,8 +69,49 @@ class ConvSite(Site):
     stride: tuple[int, ...]
 
 
-CAUSAL_CONV3D = OpContract[CausalConv3d](name="causal_conv3d", call=CausalConv3d.__call__)
-CONV2D = OpContract[Conv2d](name="conv2d", call=Conv2d.__call__)
+def _convolution_cost(x: Tensor, weight: Tensor, bias: Tensor, out_positions: int) -> Cost:
+    """Taps that fall on padding count like all others, as they do for every library."""
+    out_numel = out_positions * weight.shape[0]
+    return Cost(
+        flops=2 * out_positions * weight.numel(),
+        num_bytes=tensor_bytes(x, weight, bias) + out_numel * x.element_size(),
+    )
+
+
+def _causal_conv3d_cost(
+    x_BCTHW: Tensor,
+    weight_OIKKK: Tensor,
+    bias_O: Tensor,
+    stride: tuple[int, int, int],
+    front_frames: int,
+) -> Cost:
+    batch, _, frames, height, width = x_BCTHW.shape
+    kernel = weight_OIKKK.shape[-1]
+    border = 2 * (kernel // 2) - kernel
+    sizes = (frames + front_frames - kernel, height + border, width + border)
+    positions = [size // step + 1 for size, step in zip(sizes, stride, strict=True)]
+    return _convolution_cost(x_BCTHW, weight_OIKKK, bias_O, batch * math.prod(positions))
+
+
+def _conv2d_cost(
+    x_NCHW: Tensor,
+    weight_OIKK: Tensor,
+    bias_O: Tensor,
+    stride: int,
+    padding: tuple[int, int, int, int],
+) -> Cost:
+    batch, _, height, width = x_NCHW.shape
+    kernel = weight_OIKK.shape[-1]
+    left, right, top, bottom = padding
+    rows = (height + top + bottom - kernel) // stride + 1
+    columns = (width + left + right - kernel) // stride + 1
+    return _convolution_cost(x_NCHW, weight_OIKK, bias_O, batch * rows * columns)
+
+
+CAUSAL_CONV3D = OpContract[CausalConv3d](
+    name="causal_conv3d", call=CausalConv3d.__call__, cost=_causal_conv3d_cost
+)
+CONV2D = OpContract[Conv2d](name="conv2d", call=Conv2d.__call__, cost=_conv2d_cost)
 
 
 class PixelUnshuffleAdd(Protocol):
@@ -112,9 +155,21 @@ class PixelSite(Site):
     factor: int
 
 
+def _pixel_unshuffle_add_cost(x_BCTHW: Tensor, skip_BCTHW: Tensor, factor: int) -> Cost:
+    frames = x_BCTHW.shape[2]
+    written = tensor_bytes(x_BCTHW) * (frames + factor - 1) // frames
+    return Cost(num_bytes=tensor_bytes(x_BCTHW, skip_BCTHW) + written)
+
+
+def _pixel_shuffle_add_cost(x_BCTHW: Tensor, skip_BCTHW: Tensor, factor: int) -> Cost:
+    frames = x_BCTHW.shape[2] * factor
+    written = tensor_bytes(x_BCTHW) * (frames - factor + 1) // frames
+    return Cost(num_bytes=tensor_bytes(x_BCTHW, skip_BCTHW) + written)
+
+
 PIXEL_UNSHUFFLE_ADD = OpContract[PixelUnshuffleAdd](
-    name="pixel_unshuffle_add", call=PixelUnshuffleAdd.__call__
+    name="pixel_unshuffle_add", call=PixelUnshuffleAdd.__call__, cost=_pixel_unshuffle_add_cost
 )
 PIXEL_SHUFFLE_ADD = OpContract[PixelShuffleAdd](
-    name="pixel_shuffle_add", call=PixelShuffleAdd.__call__
+    name="pixel_shuffle_add", call=PixelShuffleAdd.__call__, cost=_pixel_shuffle_add_cost
 )

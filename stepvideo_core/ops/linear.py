@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from stepvideo_core.ops.contract import OpContract, Site
+from stepvideo_core.ops.cost import Cost, tensor_bytes
 
 
 class Linear(Protocol):
@@ -31,4 +32,13 @@ class LinearSite(Site):
     bias: bool = False
 
 
-LINEAR = OpContract[Linear](name="linear", call=Linear.__call__)
+def _linear_cost(x: Tensor, weight_OI: Tensor, bias_O: Tensor | None) -> Cost:
+    out_features, in_features = weight_OI.shape
+    rows = x.numel() // in_features
+    return Cost(
+        flops=2 * rows * in_features * out_features,
+        num_bytes=tensor_bytes(x, weight_OI, bias_O) + rows * out_features * x.element_size(),
+    )
+
+
+LINEAR = OpContract[Linear](name="linear", call=Linear.__call__, cost=_linear_cost)

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from stepvideo_core.ops.contract import OpContract, Site
+from stepvideo_core.ops.cost import Cost, tensor_bytes
 
 
 class AdaLNModulate(Protocol):
@@ -41,7 +42,21 @@ class ModulationSite(Site):
     affine: bool = False
 
 
-ADALN_MODULATE = OpContract[AdaLNModulate](name="adaln_modulate", call=AdaLNModulate.__call__)
+def _adaln_modulate_cost(
+    x_BSD: Tensor,
+    weight_D: Tensor | None,
+    bias_D: Tensor | None,
+    eps: float,
+    shift_BD: Tensor,
+    scale_BD: Tensor,
+) -> Cost:
+    rows = tensor_bytes(weight_D, bias_D, shift_BD, scale_BD)
+    return Cost(num_bytes=2 * tensor_bytes(x_BSD) + rows)
+
+
+ADALN_MODULATE = OpContract[AdaLNModulate](
+    name="adaln_modulate", call=AdaLNModulate.__call__, cost=_adaln_modulate_cost
+)
 
 
 class GatedResidual(Protocol):
@@ -56,7 +71,13 @@ class GatedResidual(Protocol):
         ...
 
 
-GATED_RESIDUAL = OpContract[GatedResidual](name="gated_residual", call=GatedResidual.__call__)
+def _gated_residual_cost(x_BSD: Tensor, y_BSD: Tensor, gate_BD: Tensor) -> Cost:
+    return Cost(num_bytes=2 * tensor_bytes(x_BSD) + tensor_bytes(y_BSD, gate_BD))
+
+
+GATED_RESIDUAL = OpContract[GatedResidual](
+    name="gated_residual", call=GatedResidual.__call__, cost=_gated_residual_cost
+)
 
 
 class GeluTanh(Protocol):
@@ -70,4 +91,8 @@ class GeluTanh(Protocol):
         ...
 
 
-GELU_TANH = OpContract[GeluTanh](name="gelu_tanh", call=GeluTanh.__call__)
+def _gelu_tanh_cost(x: Tensor) -> Cost:
+    return Cost(num_bytes=2 * tensor_bytes(x))
+
+
+GELU_TANH = OpContract[GeluTanh](name="gelu_tanh", call=GeluTanh.__call__, cost=_gelu_tanh_cost)

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from stepvideo_core.ops.contract import OpContract, Site
+from stepvideo_core.ops.cost import Cost, tensor_bytes
 
 
 class RMSNorm(Protocol):
@@ -30,7 +31,11 @@ class RMSNormSite(Site):
     width: int
 
 
-RMS_NORM = OpContract[RMSNorm](name="rms_norm", call=RMSNorm.__call__)
+def _rms_norm_cost(x: Tensor, weight: Tensor, eps: float) -> Cost:
+    return Cost(num_bytes=2 * tensor_bytes(x) + tensor_bytes(weight))
+
+
+RMS_NORM = OpContract[RMSNorm](name="rms_norm", call=RMSNorm.__call__, cost=_rms_norm_cost)
 
 
 class GroupNormSiLU(Protocol):
@@ -73,4 +78,22 @@ class GroupNormSite(Site):
     silu: bool
 
 
-GROUP_NORM_SILU = OpContract[GroupNormSiLU](name="group_norm_silu", call=GroupNormSiLU.__call__)
+def _group_norm_silu_cost(
+    x_BCTHW: Tensor,
+    weight_C: Tensor,
+    bias_C: Tensor,
+    num_groups: int,
+    eps: float,
+    per_frame: bool,
+    silu: bool,
+    front_frames: int,
+) -> Cost:
+    """The front frames are written, the statistics take no second reading into account."""
+    frames = x_BCTHW.shape[2]
+    written = tensor_bytes(x_BCTHW) * (frames + front_frames) // frames
+    return Cost(num_bytes=tensor_bytes(x_BCTHW, weight_C, bias_C) + written)
+
+
+GROUP_NORM_SILU = OpContract[GroupNormSiLU](
+    name="group_norm_silu", call=GroupNormSiLU.__call__, cost=_group_norm_silu_cost
+)

@@ -8,6 +8,7 @@ from typing import Protocol
 from torch import Tensor
 
 from stepvideo_core.ops.contract import Binder, OpContract, Site
+from stepvideo_core.ops.cost import Cost, tensor_bytes
 from stepvideo_core.ops.norm import RMS_NORM, RMSNormSite
 
 
@@ -40,7 +41,13 @@ class RopeSite(Site):
     axes: tuple[int, int, int]
 
 
-ROPE_3D = OpContract[Rope3D](name="rope_3d", call=Rope3D.__call__)
+def _rope_3d_cost(
+    x_BSHD: Tensor, cos_SD: Tensor, sin_SD: Tensor, axes: tuple[int, int, int]
+) -> Cost:
+    return Cost(num_bytes=2 * tensor_bytes(x_BSHD) + tensor_bytes(cos_SD, sin_SD))
+
+
+ROPE_3D = OpContract[Rope3D](name="rope_3d", call=Rope3D.__call__, cost=_rope_3d_cost)
 
 
 class QKNormRope(Protocol):
@@ -90,9 +97,24 @@ def _compose_qk_norm_rope(plan: Binder, site: Site) -> QKNormRope:
     return qk_norm_rope
 
 
+def _qk_norm_rope_cost(
+    qkv_BSHX: Tensor,
+    q_weight_D: Tensor,
+    k_weight_D: Tensor,
+    eps: float,
+    cos_SD: Tensor,
+    sin_SD: Tensor,
+    axes: tuple[int, int, int],
+) -> Cost:
+    """Queries and keys in and out; the values may stay where they are."""
+    tables = tensor_bytes(q_weight_D, k_weight_D, cos_SD, sin_SD)
+    return Cost(num_bytes=2 * (tensor_bytes(qkv_BSHX) * 2 // 3) + tables)
+
+
 QK_NORM_ROPE = OpContract[QKNormRope](
     name="qk_norm_rope",
     call=QKNormRope.__call__,
+    cost=_qk_norm_rope_cost,
     parts=(RMS_NORM, ROPE_3D),
     compose=_compose_qk_norm_rope,
 )

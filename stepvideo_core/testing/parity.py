@@ -53,6 +53,11 @@ class ParityResult:
     def as_json(self) -> dict[str, Any]:
         return asdict(self) | {"reasons": list(self.reasons)}
 
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> ParityResult:
+        """The row of which `as_json` made an object."""
+        return cls(**row | {"reasons": tuple(row["reasons"])})
+
 
 def eager_of(registry: BackendRegistry, op: str) -> OpImpl[Any]:
     """The implementation that defines an operator: the fallback backend's `eager`."""

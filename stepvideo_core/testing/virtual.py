@@ -18,19 +18,17 @@ from stepvideo_core.errors import BackendUnavailable
 from stepvideo_core.testing.parity import ParityResult
 
 ENTRY_POINT_GROUP = "stepvideo.virtual_devices"
-EVIDENCE = "E2"
 
 
 @dataclass(frozen=True, kw_only=True)
 class VirtualDevice:
     """What an entry point is.
 
-    description: what computes in the device's place. command: the command line that runs
-    `stepvideo` with the given arguments on it, in a process of its own; it exits with 2 and a
-    sentence on stderr where the stand-in cannot work.
+    command: the command line that runs `stepvideo` with the given arguments on it, in a process of
+    its own, which calls `announce_emulation`; it exits with 2 and a sentence on stderr where the
+    stand-in cannot work.
     """
 
-    description: str
     command: Callable[[Sequence[str]], list[str]]
 
 
@@ -59,17 +57,16 @@ def find_virtual_device(backend: str) -> VirtualDevice:
     return device
 
 
-def run_virtual_parity(device: VirtualDevice, arguments: Sequence[str]) -> list[ParityResult]:
-    """The rows of `stepvideo parity ARGUMENTS` on the virtual device; its progress is on stderr.
+def run_virtual_parity(
+    device: VirtualDevice, backend: str, arguments: Sequence[str]
+) -> tuple[list[ParityResult], dict[str, Any]]:
+    """Rows and record of `stepvideo parity --backend BACKEND ARGUMENTS` on its virtual device.
 
-    Raises VirtualRunFailed if it printed no result.
+    Progress is on stderr. Raises VirtualRunFailed if the process printed no result.
     """
-    command = device.command(["parity", *arguments, "--json"])
+    command = device.command(["parity", "--backend", backend, *arguments, "--json"])
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in (0, 1) or not done.stdout:
         raise VirtualRunFailed(done.returncode or 1)
-    return [_result(row) for row in json.loads(done.stdout)["results"]]
-
-
-def _result(row: dict[str, Any]) -> ParityResult:
-    return ParityResult(**row | {"reasons": tuple(row["reasons"])})
+    answer = json.loads(done.stdout)
+    return [ParityResult.from_json(row) for row in answer["results"]], answer["record"]

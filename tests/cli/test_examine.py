@@ -178,6 +178,7 @@ def test_bench_model(cli: Cli, tmp_path: Path) -> None:
     assert row["median_s"] > 0
     assert row["flops"] > 1e6
     assert row["peak_bytes"] > row["start_bytes"] > 0
+    assert row["tokens_per_second"] > 0 and row["ceiling_pct"] > 0
     assert row["plan"] and row["environment"]["versions"]["torch"]
     assert 0 < sum(line["share"] for line in row["profile"]) <= 1.0001
     assert json.loads(output.read_text()) == done.json

@@ -42,8 +42,8 @@ def test_parity_on_the_virtual_device() -> None:
     done = subprocess.run([*command, *selection], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    assert result["evidence"] == "E2"
-    assert result["device"] == "a virtual Ascend910B2 in host memory, under the real torch_npu"
+    where = "a virtual Ascend910B2 in host memory, under the real torch_npu"
+    assert result["record"]["runs"] == [{"backend": "npu", "level": "E2", "on": where}]
     assert {row["impl"] for row in result["results"]} == {"npu:fused"}
     assert {row["status"] for row in result["results"]} == {"passed"}
     assert "4 passed, 0 failed, 0 skipped" in done.stderr
