@@ -22,7 +22,7 @@ def download(
     ],
     folder: Annotated[
         Path | None,
-        typer.Argument(metavar="[DIR]", help="Default: stepvideo's cache, where `run` looks."),
+        typer.Argument(metavar="DIR", help="Default: stepvideo's cache, where `run` looks."),
     ] = None,
     hub: options.HubOption = HubChoice.huggingface,
     verify: Annotated[
