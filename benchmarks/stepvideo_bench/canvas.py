@@ -51,6 +51,8 @@ DARK = {
 }
 NUM_SERIES = 8
 _SCALE = 2  # PNG pixels per unit
+# Pillow's own font, the only one that is everywhere, lacks these.
+_NO_GLYPH = str.maketrans({"µ": "u", "…": "..."})
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,8 @@ def _paint(pen: ImageDraw.ImageDraw, shape: Shape) -> None:
         font = ImageFont.load_default(shape.size * _SCALE)
         anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
         place = (shape.x * _SCALE, shape.y * _SCALE)
-        pen.text(place, shape.text, fill=color, font=font, anchor=anchor)
+        text = shape.text.translate(_NO_GLYPH)
+        pen.text(place, text, fill=color, font=font, anchor=anchor)
 
 
 def _dashes(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:

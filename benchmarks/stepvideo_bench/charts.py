@@ -71,6 +71,7 @@ def roofline(record: OpsRecord) -> Drawing:
     corner, start = peak / bandwidth, max(x.low, y.low / bandwidth)
     roof = ((x(start), y(start * bandwidth)), (x(corner), y(peak)), (x(x.high), y(peak)))
     drawing.add(Line(roof, "text", 2.0))
+    drawing.add(Text(_LEFT - 6, _TOP - 6, "FLOP/s", "end", "muted", _LABEL))
     label = f"roof: {format_rate(peak)}FLOP/s, {format_bandwidth(bandwidth)}"
     drawing.add(Text(x(x.high), _TOP - 6, label, "end", "text", _LABEL))
     for row in rows:

@@ -26,6 +26,7 @@ from stepvideo_core.ops import (
     ROPE_3D,
     AttentionSite,
     ConvSite,
+    Cost,
     GroupNormSite,
     ModulationSite,
     OpContract,
@@ -44,21 +45,18 @@ _UNFUSED_LIMIT = {"eager": 1 << 40, "chunked": 1 << 44}
 
 @dataclass(frozen=True, kw_only=True)
 class KernelCase:
-    """One call: what it moves at least (bytes), what it computes (operations), its arguments."""
+    """One call: an operator at a site, and how its arguments are made."""
 
     op: OpContract[Any]
     site: Site
-    num_bytes: int
-    flops: int
     make: Callable[[], tuple[Any, ...]]
 
 
 def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
     """The operators of a forward and of a decoder chunk; tiny stand-ins when not `bench.real`."""
-    device, size = bench.device, dtype.itemsize
+    device = bench.device
     grid, heads = ((36, 34, 62), 48) if bench.real else ((3, 2, 2), 2)
     tokens, dim, head = grid[0] * grid[1] * grid[2], heads * 128, 128
-    activation = tokens * dim * size
 
     def made(*shape: int) -> Tensor:
         return torch.randn(shape, device=device, dtype=dtype)
@@ -71,21 +69,16 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
     def case(
         op: OpContract[Any],
         site: Site,
-        num_bytes: int,
         make: Callable[[], tuple[Any, ...]],
-        flops: int = 0,
     ) -> KernelCase:
         site = replace(site, device=device, dtype=dtype)
-        return KernelCase(op=op, site=site, num_bytes=num_bytes, flops=flops, make=make)
+        return KernelCase(op=op, site=site, make=make)
 
     def attention(site: AttentionSite, queries: int, keys: int) -> KernelCase:
-        width, kv_width = site.num_heads * site.head_dim, site.num_kv_heads * site.head_dim
-        flops = 4 * queries * keys * width // (2 if site.causal else 1)
         slopes = sqrt_alibi_slopes(site.num_heads).to(device) if site.sqrt_bias else None
         return case(
             ATTENTION,
             site,
-            (2 * queries * width + 2 * keys * kv_width) * size,
             lambda: (
                 made(1, queries, site.num_heads, site.head_dim),
                 *(made(1, keys, site.num_kv_heads, site.head_dim) for _ in range(2)),
@@ -94,7 +87,6 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
                 None,
                 slopes,
             ),
-            flops,
         )
 
     modulation = ModulationSite(name="dit.block", width=dim, affine=True)
@@ -102,20 +94,17 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
     yield case(
         RMS_NORM,
         RMSNormSite(name="dit.cross", width=head),
-        2 * activation,
         lambda: (made(1, tokens, heads, head), made(head), 1e-6),
     )
     tables = rope_tables(grid, AXES, dtype=dtype, device=device)
     yield case(
         ROPE_3D,
         RopeSite(name="dit.self", num_heads=heads, head_dim=head, axes=AXES),
-        2 * activation + 8 * tokens * head,
         lambda: (made(1, tokens, heads, head), tables.cos_SD, tables.sin_SD, AXES),
     )
     yield case(
         QK_NORM_ROPE,
         RopeSite(name="dit.self", num_heads=heads, head_dim=head, axes=AXES),
-        4 * activation + 8 * tokens * head,
         lambda: (
             made(1, tokens, heads, 3 * head),
             made(head),
@@ -129,32 +118,27 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
     yield case(
         ADALN_MODULATE,
         modulation,
-        2 * activation,
         lambda: (made(1, tokens, dim), made(dim), made(dim), 1e-5, made(*row), made(*row)),
     )
     yield case(
         GATED_RESIDUAL,
         modulation,
-        3 * activation,
         lambda: (made(1, tokens, dim), made(1, tokens, dim), made(*row)),
     )
     chunk = min(tokens, 8192)
     yield case(
         GELU_TANH,
         ModulationSite(name="dit.ffn", width=4 * dim),
-        2 * chunk * 4 * dim * size,
         lambda: (made(1, chunk, 4 * dim),),
     )
     # The widest activation of the decoder, 2.76e9 elements, and a middle one.
     shapes = [(256, 20, 544, 992), (512, 10, 136, 248)] if bench.real else [(64, 2, 6, 5)]
     for channels, frames, height, width in shapes:
-        elements = channels * frames * height * width
         yield case(
             GROUP_NORM_SILU,
             GroupNormSite(
                 name="vae.decoder", channels=channels, num_groups=32, per_frame=True, silu=True
             ),
-            3 * elements * size,
             lambda c=channels, t=frames, h=height, w=width: (  # type: ignore[misc]
                 video(1, c, t, h, w), made(c), made(c), 32, 1e-5, True, True, 2,
             ),
@@ -165,7 +149,6 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
         ConvSite(
             name="vae.decoder", in_channels=c_in, out_channels=c_out, kernel=3, stride=(1, 1, 1)
         ),
-        (c_in + c_out) * frames * height * width * size,
         lambda: (
             video(1, c_in, frames + 2, height, width),
             made(c_out, c_in, 3, 3, 3),
@@ -173,13 +156,11 @@ def cases(bench: Bench, dtype: torch.dtype) -> Iterator[KernelCase]:
             (1, 1, 1),
             0,
         ),
-        2 * 27 * c_in * c_out * frames * height * width,
     )
     wide, skip, frames, height, width = (4096, 2048, 3, 34, 62) if bench.real else (64, 32, 3, 2, 2)
     yield case(
         PIXEL_SHUFFLE_ADD,
         PixelSite(name="vae.decoder", channels=wide, skip_channels=skip, factor=2),
-        (2 * wide + skip) * frames * height * width * size,
         lambda: (
             video(1, wide, frames, height, width),
             video(1, skip, frames, height, width),
@@ -214,6 +195,8 @@ def kernel_rows(bench: Bench, registry: BackendRegistry, only: str | None = None
     torch.manual_seed(0)
     for case in cases(bench, torch.bfloat16 if bench.real else torch.float32):
         arguments: tuple[Any, ...] | None = case.make()
+        assert arguments is not None
+        cost = case.op.cost(*arguments)
         for backend in (bench.backend, "reference"):
             for impl in registry.implementations(backend):
                 if impl.op is not case.op or only not in (None, impl.name):
@@ -229,19 +212,16 @@ def kernel_rows(bench: Bench, registry: BackendRegistry, only: str | None = None
                     yield row | {"status": "refused", "reasons": reasons}
                 elif bench.time_left < 20 and bench.real:
                     yield row | {"status": "skipped", "reasons": ["no time left"]}
-                elif case.op is ATTENTION and case.flops > _UNFUSED_LIMIT.get(
-                    impl.name, case.flops
+                elif case.op is ATTENTION and cost.flops > _UNFUSED_LIMIT.get(
+                    impl.name, cost.flops
                 ):
                     yield row | {"status": "skipped", "reasons": ["it would take minutes"]}
                 else:
-                    assert arguments is not None
-                    yield row | _timed(bench, case, impl.fn, arguments)
+                    yield row | _timed(bench, cost, impl.fn, arguments)
         arguments = None
 
 
-def _timed(
-    bench: Bench, case: KernelCase, fn: Callable[..., Any], arguments: tuple[Any, ...]
-) -> Row:
+def _timed(bench: Bench, cost: Cost, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> Row:
     try:
         with torch.no_grad():
             seconds = bench.measure(lambda: fn(*arguments))
@@ -254,11 +234,11 @@ def _timed(
     row: Row = {
         "status": "measured",
         "ms": seconds * 1e3,
-        "GB/s": case.num_bytes / seconds / 1e9,
-        "% of copy": 100 * case.num_bytes / seconds / bench.copy_rate,
+        "GB/s": cost.num_bytes / seconds / 1e9,
+        "% of copy": 100 * cost.num_bytes / seconds / bench.copy_rate,
         "peak GiB": peak / 2**30,
     }
-    if case.flops:
-        row["TFLOP/s"] = case.flops / seconds / 1e12
-        row["% of matmul"] = 100 * case.flops / seconds / bench.product_rate
+    if cost.flops:
+        row["TFLOP/s"] = cost.flops / seconds / 1e12
+        row["% of matmul"] = 100 * cost.flops / seconds / bench.product_rate
     return row

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import gc
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +37,6 @@ def peak_of_call(
 
 def release_memory(device: torch.device) -> None:
     """Give back what allocators hold in reserve, so that a growth can be seen."""
-    gc.collect()
     if device.type != "cpu":
         torch.accelerator.empty_cache()
     elif sys.platform == "linux":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import subprocess
@@ -150,6 +151,7 @@ def _timed(
     subject: Subject, plan: DispatchPlan, repeats: int
 ) -> tuple[tuple[float, ...], dict[str, Any]]:
     """Seconds of each call behind one warm-up, and the peaks of them all."""
+    gc.collect()  # a model that was measured before must not count
     release_memory(plan.device)
     meter = PeakMeter(plan.device)
     start_bytes = int(psutil.Process().memory_info().rss)

@@ -167,6 +167,9 @@ def measure_group(
         row = replace(blank, impl=candidate.address, reasons=candidate.reasons)
         row = replace(row, planned=candidate.address == group.planned)
         if candidate.fn is not None:
+            if candidate.address == COMPILED:
+                # A definition is compiled anew for each of its shapes, of which torch keeps few.
+                torch.compiler.reset()
             row = _tried(row, candidate.fn, call, arguments, truth, device)
             if row.status == "measured":
                 runnable[candidate.address] = candidate.fn

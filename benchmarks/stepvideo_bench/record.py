@@ -13,6 +13,7 @@ from stepvideo_bench.environment import device_name, fingerprint
 from stepvideo_bench.ops import OpsRequest, count_rows, list_groups, measure_group
 from stepvideo_bench.probes import measure_ceilings
 from stepvideo_bench.rows import OpsRecord, Row
+from stepvideo_bench.timing import Effort
 from stepvideo_core.dispatch import BackendRegistry, DispatchPlan, DispatchPolicy, select_device
 
 
@@ -45,7 +46,8 @@ def record_ops(
     number = getattr(torch, dtype or default)
     plan = DispatchPlan(registry, DispatchPolicy(), device=chosen, dtype=number)
     groups = list_groups(request, registry, plan)
-    ceilings = measure_ceilings(registry, chosen, number)
+    repeats = max(3, min(9, request.effort.repeats))
+    ceilings = measure_ceilings(registry, chosen, number, Effort(repeats=repeats, seconds=2.0))
     sheet = datasheet_of(device_name(chosen))
     total = count_rows(groups)
     rows: list[Row] = []

@@ -25,8 +25,8 @@ RECORD_FORMAT = 1
 DTYPE_NAMES = tuple(str(dtype).removeprefix("torch.") for dtype in DTYPES)
 LADDER = {
     "E1": "its calls fit the vendor's real package: schemas and shape functions",
-    "E2": "its numbers are right under an interpreter or an emulation; where that stands behind the "
-    "vendor's real package, every call has passed E1 on the way",
+    "E2": "its numbers are right under an interpreter or an emulation; where that stands behind "
+    "the vendor's real package, every call has passed E1 on the way",
     "E3": "its numbers are right on the device",
     "E4": "its speed has been measured on the device",
 }

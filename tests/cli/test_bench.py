@@ -172,7 +172,7 @@ def test_explain_for_a_device_that_is_not_here(cli: Cli, tiny_checkpoint: Path) 
     assert found["fits"] and found["roof_s"] < found["expected_s"]
     assert all(op["bound"] in ("compute", "memory") for op in stages["denoise"]["ops"])
     table = cli(*options)
-    assert "NVIDIA H100" in table.stderr and "attention@dit.self" in table.stdout
+    assert "NVIDIA H100" in table.stderr and "linear@dit.ffn" in table.stdout
     assert "not checked" in table.stderr
 
 
