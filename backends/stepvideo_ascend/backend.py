@@ -11,7 +11,7 @@ import torch
 
 from stepvideo_ascend.versions import Stack, advice, cann_remark, mismatches, read_stack
 from stepvideo_core import __version__
-from stepvideo_core.cli.autoload import missing_cann_library
+from stepvideo_core.cli.autoload import hide_torch_npu, missing_cann_library
 from stepvideo_core.dispatch import Backend, find_library
 from stepvideo_core.errors import BackendUnavailable
 from stepvideo_core.ops import OpImpl
@@ -22,7 +22,10 @@ def _why_not() -> list[str]:
     if sys.modules.get("torch_npu") is not None:
         return []
     stack = read_stack()
-    return mismatches(stack) or cann_problems(stack, missing_cann_library())
+    problems = mismatches(stack) or cann_problems(stack, missing_cann_library())
+    if problems and stack.torch_npu is not None:
+        hide_torch_npu()
+    return problems
 
 
 def cann_problems(stack: Stack, missing: OSError | None) -> list[str]:
@@ -58,7 +61,7 @@ def _load() -> Sequence[OpImpl[Any]]:
     library = find_library("torch_npu", needs=(), install="pip install 'stepvideo[npu]'")
     if library.problem is not None:
         # It has failed half-way; whoever imports it next because it is installed would fail too.
-        sys.modules["torch_npu"] = None  # type: ignore[assignment]
+        hide_torch_npu()
         raise BackendUnavailable(f"{library.problem}; {advice(read_stack().torch)}")
     npu = library.module.npu
     if not npu.is_available():

@@ -29,17 +29,24 @@ CANN_LIBRARIES = (
 def hold_back_torch_npu() -> None:
     """Keep torch and transformers from importing torch_npu where that would end the process.
 
-    Does nothing where torch_npu is not installed, torch is imported already, or the user has set
-    the variable.
+    Does nothing where torch_npu is not installed, torch is imported already, or the user has
+    switched the autoload on.
     """
-    if "torch" in sys.modules or AUTOLOAD in os.environ:
+    if "torch" in sys.modules or importlib.util.find_spec("torch_npu") is None:
         return
-    if importlib.util.find_spec("torch_npu") is None:
+    # "0" may come from a process of ours that started this one.
+    if os.environ.setdefault(AUTOLOAD, "0") != "0":
         return
-    os.environ[AUTOLOAD] = "0"
     if missing_cann_library() is not None:
-        # Python's own way to say that a module is not there: find_spec gives None, import raises.
-        sys.modules["torch_npu"] = None  # type: ignore[assignment]
+        hide_torch_npu()
+
+
+def hide_torch_npu() -> None:
+    """Let nobody import torch_npu in this process, for it cannot be imported.
+
+    None is Python's own way to say that a module is not there: find_spec returns None too.
+    """
+    sys.modules["torch_npu"] = None  # type: ignore[assignment]
 
 
 def missing_cann_library() -> OSError | None:
