@@ -63,6 +63,8 @@ artifacts: $(STAMP)  ## parity matrix and a quick benchmark of every row, in bui
 	mkdir -p build/artifacts
 	$(PARITY) --backend reference --backend numpy64 --html build/artifacts/parity.html \
 	    --record build/artifacts/parity.json
+	STEPVIDEO_CUDA_INTERPRET=1 TRITON_INTERPRET=1 \
+	    $(PARITY) --backend cuda --dtype float32 --html build/artifacts/parity-interpreted.html
 	$(BIN)/stepvideo bench ops --preset tiny --repeats 3 --seconds 0.1 --no-compile \
 	    --output build/artifacts/bench
 

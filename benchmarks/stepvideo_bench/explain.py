@@ -6,11 +6,13 @@ share is a measured one where a record of `bench ops` has it, else what good pub
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from stepvideo_bench.calls import RecordingPlan
 from stepvideo_bench.presets import TEXT_TOKENS
@@ -197,15 +199,20 @@ def memory_needs(
     config: ModelConfig, settings: GenerationSettings, dtype: torch.dtype
 ) -> list[StageNeed]:
     """The estimate that a run checks too, for a model that need not be here."""
+    return stage_needs(config, _modules(config, dtype), settings, dtype, torch.float32)
+
+
+@functools.lru_cache(maxsize=4)
+def _modules(config: ModelConfig, dtype: torch.dtype) -> dict[str, nn.Module]:
+    """The four models without weights; looking for a size that fits asks for them many times."""
     plan = RecordingPlan(load_registry(), dtype)
     with torch.device("meta"):
-        modules = {
+        return {
             "step_llm": StepLLM(config.step_llm, plan),
             "clip": HunyuanClip(config.clip),
             "transformer": StepVideoTransformer(config.transformer, plan),
             "vae": VideoVAE(config.vae, plan),
         }
-    return stage_needs(config, modules, settings, dtype, torch.float32)
 
 
 def _stage(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from stepvideo_bench import ops
+from stepvideo_bench.baselines import why_not_compile
 from stepvideo_bench.calls import CallLog, heaviest
 from stepvideo_bench.footprint import workspace_bytes
 from stepvideo_bench.inputs import copies, make_arguments
@@ -267,6 +269,13 @@ def test_the_compiled_baseline() -> None:
     else:
         assert row.status == "measured", row.reasons
         assert (row.rel_error or 0) < 1e-5
+
+
+def test_a_missing_compiler_is_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CXX", raising=False)
+    (reason,) = why_not_compile(CPU)
+    assert "needs a C++ compiler" in reason
 
 
 def test_a_truth_does_not_forgive_shapes_and_nans() -> None:
