@@ -9,7 +9,7 @@ the transformer, the VAE.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -176,12 +176,13 @@ class StepVideoPipeline:
             self.needs(settings), self.device, None if limit is None else parse_memory(limit)
         )
 
-    @torch.inference_mode()
     def encode_text(self, settings: GenerationSettings, log: StageLog) -> list[TextEmbedding]:
         """Embeddings of the prompt and, if guidance is on, of the negative prompt."""
-        texts = [settings.full_prompt]
-        if settings.uses_guidance:
-            texts.append(settings.negative_prompt)
+        return self.encode_texts(settings.texts, log)
+
+    @torch.inference_mode()
+    def encode_texts(self, texts: Sequence[str], log: StageLog) -> list[TextEmbedding]:
+        """One embedding per text, with each text encoder loaded once for all of them."""
         return self.text_encoder.encode(
             texts,
             self.residency,

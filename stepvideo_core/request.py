@@ -39,6 +39,13 @@ class GenerationSettings:
         """Scale 1 is the conditional prediction itself, so the second branch need not run."""
         return self.cfg_scale != 1.0
 
+    @property
+    def texts(self) -> list[str]:
+        """What the text encoders read: the prompt and, if guidance is on, the negative prompt."""
+        return (
+            [self.full_prompt, self.negative_prompt] if self.uses_guidance else [self.full_prompt]
+        )
+
     def latent_shape(self, vae: VAEConfig) -> tuple[int, int, int, int, int]:
         """[1, F, C, h, w] of the latents."""
         factor = vae.spatial_factor

@@ -29,6 +29,10 @@ class TextEmbedding:
     llm_1LC: Tensor
     clip_1PC: Tensor
 
+    def to(self, device: torch.device) -> TextEmbedding:
+        """The same on another device: many prompts wait on the host for their turn."""
+        return TextEmbedding(self.llm_1LC.to(device), self.clip_1PC.to(device))
+
 
 class TextEncoder:
     """Tokenizes and encodes texts; each encoder's weights are loaded, used and freed in turn."""
