@@ -13,6 +13,7 @@ from stepvideo_core.cli import (
     convert,
     decode,
     doctor,
+    eval,
     inspect,
     parity,
     plan,
@@ -58,6 +59,7 @@ app.command("plan", rich_help_panel=_EXAMINE)(guarded(plan.plan))
 app.command("backends", rich_help_panel=_EXAMINE)(guarded(backends.backends))
 app.command("doctor", rich_help_panel=_EXAMINE)(guarded(doctor.doctor))
 app.command("parity", rich_help_panel=_EXAMINE)(guarded(parity.parity))
+app.command("eval", rich_help_panel=_EXAMINE)(guarded(eval.evaluate))
 app.add_typer(bench.app, name="bench", rich_help_panel=_EXAMINE)
 app.command("inspect", rich_help_panel=_FILES)(guarded(inspect.inspect))
 app.add_typer(convert.app, name="convert", rich_help_panel=_FILES)
