@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from stepvideo_eval.adherence import ATTRIBUTES, Observation, judge, observe
+from stepvideo_eval.adherence import ATTRIBUTES, Observation, everything, judge, observe
 from stepvideo_eval.attributes import ThingSeen
-from stepvideo_world.grammar import Named, ThingNamed, parse
+from stepvideo_world.grammar import parse
 from stepvideo_world.render import render
-from stepvideo_world.sample import WORLD, Distribution, sample_scene
+from stepvideo_world.sample import TINY, WORLD, Distribution, sample_scene
 from stepvideo_world.scene import Ground, Scene, Thing
 
 _MARGIN = 4
 
 
-def truth(scene: Scene) -> Named:
-    """Everything about a scene, as a caption that leaves nothing out would name it."""
-    things = tuple(
-        ThingNamed(
-            shape=thing.shape,
-            colour=thing.colour,
-            motion=thing.motion,
-            speed=thing.speed if thing.moves else None,
-            size=thing.size,
-        )
-        for thing in scene.things
-    )
-    return Named(language="en", things=things, ground=scene.ground)
-
-
-def blurred(video_THWC: NDArray[np.uint8], sigma: float) -> NDArray[np.float32]:
+def blurred(video_THWC: NDArray[np.generic], sigma: float) -> NDArray[np.float32]:
     offsets = range(-_MARGIN, _MARGIN + 1)
     kernel = np.exp([-0.5 * (offset / sigma) ** 2 for offset in offsets])
     kernel /= kernel.sum()
@@ -58,8 +44,24 @@ def degraded(
     return np.clip(noisy, 0, 255).round().astype(np.uint8)
 
 
+def stained(
+    video_THWC: NDArray[np.uint8], levels: float, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """As a weak VAE shows it: soft edges, stains that stay and stains that come and go."""
+    frames, height, width = video_THWC.shape[:3]
+    soft = blurred(video_THWC, 0.8)
+    for count, cell, share in ((1, 4, 0.7), (frames, 8, 0.5), (frames, 2, 0.5)):
+        shape = (count, -(-height // cell), -(-width // cell), 3)
+        stains = rng.normal(0, share * levels, shape).repeat(cell, 1).repeat(cell, 2)
+        soft = soft + blurred(stains[:, :height, :width], 1.0)
+    return np.clip(soft, 0, 255).round().astype(np.uint8)
+
+
+Worsen = Callable[[NDArray[np.uint8], np.random.Generator], NDArray[np.uint8]]
+
+
 def wrong_share(
-    distribution: Distribution, count: int, *, sigma: float = 0.0, noise: float = 0.0
+    distribution: Distribution, count: int, worsen: Worsen | None = None
 ) -> tuple[dict[str, float], list[str]]:
     """Share of clips in which an attribute is judged wrongly, and the mistakes."""
     rng = np.random.default_rng(2024)
@@ -69,9 +71,9 @@ def wrong_share(
     for _ in range(count):
         scene = sample_scene(rng, distribution)
         video = render(scene)
-        if sigma or noise:
-            video = degraded(video, sigma, noise, rng)
-        verdict = judge(truth(scene), observe(video))
+        if worsen is not None:
+            video = worsen(video, rng)
+        verdict = judge(everything(scene), observe(video))
         for attribute, right in verdict.outcomes.items():
             judged[attribute] += 1
             wrong[attribute] += not right
@@ -82,19 +84,27 @@ def wrong_share(
 
 
 def test_ground_truth_of_the_whole_world() -> None:
-    shares, mistakes = wrong_share(WORLD, 250)
+    shares, mistakes = wrong_share(WORLD, 200)
     assert max(shares.values()) <= 0.01, mistakes
 
 
 def test_ground_truth_at_a_larger_size() -> None:
-    shares, mistakes = wrong_share(replace(WORLD, num_frames=34, height=96, width=128), 25)
+    shares, mistakes = wrong_share(replace(WORLD, num_frames=34, height=96, width=128), 15)
     assert max(shares.values()) == 0, mistakes
 
 
 @pytest.mark.parametrize(("sigma", "noise"), [(0.0, 10.0), (1.2, 0.0), (1.0, 16.0)])
-def test_moderate_degradation(sigma: float, noise: float) -> None:
-    shares, mistakes = wrong_share(WORLD, 50, sigma=sigma, noise=noise)
+def test_moderate_blur_and_noise(sigma: float, noise: float) -> None:
+    shares, mistakes = wrong_share(
+        WORLD, 40, lambda *clip: degraded(clip[0], sigma, noise, clip[1])
+    )
     assert max(shares.values()) <= 0.03, mistakes
+
+
+def test_stains_are_no_things() -> None:
+    """About 26 dB for what `tiny` is trained on: less than its VAE should reach."""
+    shares, mistakes = wrong_share(TINY, 40, lambda *clip: stained(clip[0], 20.0, clip[1]))
+    assert max(shares.values()) == 0, mistakes
 
 
 SEEN = Observation(

@@ -14,7 +14,7 @@ from stepvideo_eval.attributes import ThingSeen, describe, ground_of
 from stepvideo_eval.background import fit_background
 from stepvideo_eval.tracking import find_things
 from stepvideo_world.grammar import Named, ThingNamed
-from stepvideo_world.scene import Ground
+from stepvideo_world.scene import Ground, Scene
 
 Attribute = Literal["count", "colour", "shape", "motion", "speed", "size", "background"]
 ATTRIBUTES: tuple[Attribute, ...] = get_args(Attribute)
@@ -88,6 +88,21 @@ def observe(video_THWC: NDArray[np.uint8]) -> Observation:
         things=tuple(describe(track) for track in tracks),
         num_things=num_things,
     )
+
+
+def everything(scene: Scene) -> Named:
+    """All that a scene shows, as a caption that leaves nothing out would name it."""
+    things = tuple(
+        ThingNamed(
+            shape=thing.shape,
+            colour=thing.colour,
+            motion=thing.motion,
+            speed=thing.speed if thing.moves else None,
+            size=thing.size,
+        )
+        for thing in scene.things
+    )
+    return Named(language="en", things=things, ground=scene.ground)
 
 
 def judge(named: Named, seen: Observation) -> Verdict:

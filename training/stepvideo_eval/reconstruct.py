@@ -12,15 +12,13 @@ from torch import Tensor
 from stepvideo_core.models.vae import VideoVAE
 from stepvideo_core.pipeline import StepVideoPipeline
 from stepvideo_core.progress import StageLog
-from stepvideo_eval.adherence import Verdict, judge, observe
+from stepvideo_eval.adherence import Verdict, everything, judge, observe
 from stepvideo_eval.clips import Clip
 from stepvideo_eval.fidelity import psnr, psnr_by_frame, ssim
 from stepvideo_eval.results import marks, proportions, smoothness_summary
 from stepvideo_eval.sheet import Row, stills
 from stepvideo_eval.statistics import mean
 from stepvideo_eval.temporal import Smoothness, smoothness
-from stepvideo_world.grammar import Named, ThingNamed
-from stepvideo_world.scene import Scene
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,21 +93,6 @@ def reconstruct(pipe: StepVideoPipeline, clip: Clip) -> Reconstruction:
         verdict=None if named is None else judge(named, observe(result_THWC.numpy())),
         stills_NHWC=pair,
     )
-
-
-def everything(scene: Scene) -> Named:
-    """All that a scene shows, as a caption that leaves nothing out would name it."""
-    things = tuple(
-        ThingNamed(
-            shape=thing.shape,
-            colour=thing.colour,
-            motion=thing.motion,
-            speed=thing.speed if thing.moves else None,
-            size=thing.size,
-        )
-        for thing in scene.things
-    )
-    return Named(language="en", things=things, ground=scene.ground)
 
 
 def summary(results: Sequence[Reconstruction]) -> dict[str, Any]:

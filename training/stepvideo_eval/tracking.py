@@ -19,6 +19,8 @@ _THRESHOLD = 40.0
 _NOISE_FACTOR = 4.5
 _MIN_AREA = 0.003
 """Share of the frame that a region needs to count as a thing."""
+_LEAST_CONTRAST = 1 / 3
+"""Of a thing, as a share of the strongest in its frame; in the world it is 0.43 and more."""
 _MAX_TRACKED = 2
 _COLOUR_WEIGHT = 0.02
 """Way, in shorter sides, that counts as much as one level of colour when regions are linked."""
@@ -77,6 +79,7 @@ class _Region:
     area: int
     place_2: Float
     colour_C: Float
+    contrast: float
 
 
 def _regions(labels_THW: Labels, distance_THW: Float, frames_THWC: Float) -> list[list[_Region]]:
@@ -101,11 +104,19 @@ def _regions(labels_THW: Labels, distance_THW: Float, frames_THWC: Float) -> lis
                     area=int(areas[label]),
                     place_2=place_2.astype(np.float32),
                     colour_C=np.median(core_NC, axis=0),
+                    contrast=float(np.median(far_N)),
                 )
             )
-    for in_frame in found:
-        in_frame.sort(key=lambda region: -region.area)
-    return found
+    return [_things_among(in_frame) for in_frame in found]
+
+
+def _things_among(in_frame: list[_Region]) -> list[_Region]:
+    """Regions that stand out as things do, by decreasing area; stains on the ground are fainter."""
+    least = _LEAST_CONTRAST * max((region.contrast for region in in_frame), default=0.0)
+    return sorted(
+        (region for region in in_frame if region.contrast >= least),
+        key=lambda region: -region.area,
+    )
 
 
 _Chain = list["_Region | None"]
@@ -157,7 +168,7 @@ def _measure(frames_THWC: Float, background: Background, near_THW: Mask, colour_
 
     area_T = summed(weight_N)
     present_T = area_T > 0
-    area_T = np.where(present_T, area_T, np.nan)
+    area_T = np.where(present_T, area_T, 1.0)
     x_N, y_N = column_N + 0.5, row_N + 0.5
     centre_T2 = np.stack([summed(weight_N * x_N), summed(weight_N * y_N)], axis=1)
     centre_T2 /= area_T[:, None]
@@ -168,11 +179,12 @@ def _measure(frames_THWC: Float, background: Background, near_THW: Mask, colour_
     for order in ORDERS:
         power_N = weight_N * z_N**order
         harmonics.append((summed(power_N.real) + 1j * summed(power_N.imag)) / area_T)
-    offset_2 = np.array([width, height]) / 2
+    centre_T2 = (centre_T2 - np.array([width, height]) / 2) / side + 0.5
+    absent_T = np.where(present_T, 0.0, np.nan)
     return Track(
         colour_C=colour_C,
         present_T=present_T,
-        centre_T2=((centre_T2 - offset_2) / side + 0.5).astype(np.float32),
-        radius_T=(radius_T / side).astype(np.float32),
-        harmonics_TK=np.stack(harmonics, axis=1).astype(np.complex64),
+        centre_T2=(centre_T2 + absent_T[:, None]).astype(np.float32),
+        radius_T=(radius_T / side + absent_T).astype(np.float32),
+        harmonics_TK=(np.stack(harmonics, axis=1) + absent_T[:, None]).astype(np.complex64),
     )
