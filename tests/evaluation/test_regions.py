@@ -64,15 +64,17 @@ def test_dilation_grows_by_a_square() -> None:
     assert mask.sum() == 1
 
 
+@pytest.mark.parametrize("corner", [(15, 20), (30, 0)])
 @pytest.mark.parametrize("noise", [0.0, 12.0])
-def test_the_background_behind_a_still_thing(noise: float) -> None:
-    """A plane of colour in both directions, of which a thing hides a quarter all the time."""
+def test_the_background_behind_a_still_thing(noise: float, corner: tuple[int, int]) -> None:
+    """A plane of colour, of which a thing hides a quarter all the time, a corner among it."""
     rng = np.random.default_rng(3)
     y, x = np.mgrid[0:60, 0:80]
     x, y = (2 * x + 1) / 80 - 1, (2 * y + 1) / 60 - 1
     plane = np.array([[120.0, 100.0, 90.0], [30.0, -20.0, 0.0], [-50.0, 10.0, 40.0]])
     frame = plane[0] + x[..., None] * plane[1] + y[..., None] * plane[2]
-    frame[15:45, 20:60] = (250, 230, 40)
+    top, left = corner
+    frame[top : top + 30, left : left + 40] = (250, 230, 40)
     frames = frame + rng.normal(0, noise, (9, *frame.shape)) if noise else frame[None]
     found = fit_background(frames.astype(np.float32))
     assert np.abs(found.plane_3C - plane).max() < 1 + noise / 4

@@ -28,7 +28,8 @@ def label_components(mask_THW: Mask) -> Labels:
         left_E, right_E = left_E[apart], right_E[apart]
         low = np.minimum(root_left[apart], root_right[apart])
         high = np.maximum(root_left[apart], root_right[apart])
-        np.minimum.at(parent_N, high, low)
+        # Of several lower roots any one will do: the other edges come again in the next round.
+        parent_N[high] = low
         while not np.array_equal(jumped := parent_N[parent_N], parent_N):
             parent_N = jumped
     labels_THW = np.zeros(mask_THW.shape, dtype=np.int64)
