@@ -9,7 +9,7 @@ the VAE's encoder if there is an image, the transformer, the VAE's decoder.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -175,8 +175,8 @@ class StepVideoPipeline:
         return self.encode_texts(settings.texts, log)
 
     @torch.inference_mode()
-    def encode_texts(self, texts: list[str], log: StageLog) -> list[TextEmbedding]:
-        """One embedding per text; each encoder is loaded once for all of them."""
+    def encode_texts(self, texts: Sequence[str], log: StageLog) -> list[TextEmbedding]:
+        """One embedding per text, with each text encoder loaded once for all of them."""
         return self.text_encoder.encode(
             texts,
             self.residency,

@@ -14,6 +14,7 @@ from stepvideo_core.cli import (
     decode,
     doctor,
     download,
+    eval,
     evidence,
     inspect,
     parity,
@@ -62,6 +63,7 @@ app.command("plan", rich_help_panel=_EXAMINE)(guarded(plan.plan))
 app.command("backends", rich_help_panel=_EXAMINE)(guarded(backends.backends))
 app.command("doctor", rich_help_panel=_EXAMINE)(guarded(doctor.doctor))
 app.command("parity", rich_help_panel=_EXAMINE)(guarded(parity.parity))
+app.command("eval", rich_help_panel=_EXAMINE)(guarded(eval.evaluate))
 app.command("evidence", rich_help_panel=_EXAMINE)(guarded(evidence.evidence))
 app.add_typer(bench.app, name="bench", rich_help_panel=_EXAMINE)
 app.command("download", rich_help_panel=_FILES)(guarded(download.download))

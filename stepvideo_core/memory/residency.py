@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
@@ -34,6 +35,7 @@ class Residency:
         self._layout, self._modules, self._dtypes = layout, modules, dtypes
         self._device, self._keep = device, offload == "none"
         self._loaded: set[ComponentName] = set()
+        self._borrowers: Counter[ComponentName] = Counter()
 
     def num_bytes(self, component: ComponentName) -> int:
         """Size on disk of a component's tensors: the total of its loading progress."""
@@ -60,11 +62,16 @@ class Residency:
 
     @contextlib.contextmanager
     def borrowed(self, component: ComponentName) -> Iterator[None]:
-        """Frees the component's weights at the end of the block, unless all are kept."""
+        """Frees the component's weights at the end of the outermost block, unless all are kept.
+
+        Whoever makes many videos borrows a component around the loop, so that it is read once.
+        """
+        self._borrowers[component] += 1
         try:
             yield
         finally:
-            if not self._keep:
+            self._borrowers[component] -= 1
+            if not self._keep and not self._borrowers[component]:
                 self.release(component)
 
     def release(self, component: ComponentName) -> None:

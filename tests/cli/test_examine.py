@@ -18,7 +18,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
     assert done.code == 0
     for command in (
         *("run", "decode", "plan", "backends", "doctor", "parity"),
-        *("bench", "inspect", "convert"),
+        *("eval", "bench", "inspect", "convert"),
     ):
         assert f" {command} " in done.stdout
     assert cli("--version").stdout.startswith("stepvideo ")

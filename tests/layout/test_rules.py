@@ -14,7 +14,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOTS = [ROOT / "stepvideo_core", ROOT / "backends", ROOT / "kernels", ROOT / "benchmarks"]
+FOLDERS = ("backends", "kernels", "benchmarks", "training")
+ROOTS = [ROOT / "stepvideo_core", *(ROOT / folder for folder in FOLDERS)]
 MAX_LINES = 400
 DEVICE_WORDS = re.compile(r"\b(cuda|npu|torch_npu|triton|flash_attn|ascend)\b", re.IGNORECASE)
 # Where the core speaks of devices to the user, or asks torch which are there.
@@ -113,7 +114,7 @@ def test_there_is_one_hook() -> None:
 
 
 def test_no_top_level_folder_is_a_package() -> None:
-    for name in ("backends", "kernels", "benchmarks"):
+    for name in FOLDERS:
         assert not (ROOT / name / "__init__.py").exists()
 
 
@@ -123,7 +124,7 @@ def test_every_package_is_shipped_typed_and_checked() -> None:
     shipped = settings["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     checked = settings["tool"]["mypy"]["files"]
     here = {"stepvideo_core"}
-    for folder in ("backends", "kernels", "benchmarks"):
+    for folder in FOLDERS:
         if (ROOT / folder).is_dir():
             here |= {
                 f"{folder}/{path.name}"

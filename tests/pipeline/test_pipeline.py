@@ -120,6 +120,29 @@ def test_one_model_at_a_time(tiny_checkpoint: Path) -> None:
     assert watcher._loaded() == ()
 
 
+def test_a_borrowed_model_stays_for_many_videos(tiny_checkpoint: Path) -> None:
+    pipe = StepVideoPipeline.from_pretrained(tiny_checkpoint)
+    watcher = Watcher(pipe)
+    with pytest.raises(NumericalFailure), pipe.residency.borrowed("transformer"):
+        for seed in (1, 2):
+            pipe("a red circle", observer=watcher, seed=seed, **QUICK)
+        assert watcher._loaded() == ("transformer",)
+        raise NumericalFailure("even so it is freed")
+    loads = [loaded for name, loaded in watcher.seen if name == "load DiT"]
+    assert loads == [(), ("transformer",), ("transformer",), ("transformer",)]
+    assert watcher._loaded() == ()
+
+
+def test_many_texts_are_encoded_as_each_alone(tiny_checkpoint: Path) -> None:
+    pipe = StepVideoPipeline.from_pretrained(tiny_checkpoint)
+    log = StageLog(pipe.device)
+    texts = ["a red circle", "", "一个蓝色的方块"]
+    for text, embedding in zip(texts, pipe.encode_texts(texts, log), strict=True):
+        (alone,) = pipe.encode_texts([text], log)
+        assert torch.equal(embedding.llm_1LC, alone.llm_1LC)
+        assert torch.equal(embedding.clip_1PC, alone.clip_1PC)
+
+
 def test_offload_none_keeps_every_model(tiny_checkpoint: Path) -> None:
     pipe = StepVideoPipeline.from_pretrained(tiny_checkpoint, offload="none")
     first = pipe("a red circle", **QUICK)

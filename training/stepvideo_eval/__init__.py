@@ -1,0 +1,1 @@
+"""Judging what a model makes: adherence by classical vision, and objective metrics."""

@@ -1,0 +1,54 @@
+"""Whether unconditional samples are copies of training clips: distances to the nearest of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stepvideo_eval.clips import Size, held_out_clips
+from stepvideo_eval.distance import nearest, thumbnail
+from stepvideo_eval.prompts import WORLDS
+from stepvideo_world.render import render
+from stepvideo_world.split import training_scene
+
+NUM_CONTROLS = 200
+_CONTROL_SEED = 10**6
+
+
+def training_thumbnails(count: int, world: str, seed: int, size: Size) -> Iterator[Tensor]:
+    """Thumbnails of clips drawn from the world's training half."""
+    distribution = size.of(WORLDS[world])
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        yield thumbnail(torch.from_numpy(render(training_scene(rng, distribution))))
+
+
+def control_thumbnails(world: str, size: Size, count: int = NUM_CONTROLS) -> list[Tensor]:
+    """Thumbnails of held-out clips."""
+    clips = held_out_clips(count, _CONTROL_SEED, world, size)
+    return [thumbnail(clip.frames_THWC) for clip in clips]
+
+
+def compare(
+    samples: Sequence[Tensor], controls: Sequence[Tensor], references: Iterable[Tensor]
+) -> dict[str, Any]:
+    """The samples' distances to the nearest reference beside those of real clips not trained on.
+
+    samples, controls, references: thumbnails of generated videos, of clips that training cannot
+    have shown, and of training clips. Of a model that copies, samples are much closer to a
+    training clip than an unseen clip is: a ratio far below 1, many closer than every control.
+    """
+    distances, _ = nearest(torch.stack([*samples, *controls]), references)
+    found, usual = distances[: len(samples)], distances[len(samples) :]
+    return {
+        "controls": len(usual),
+        "median_distance": float(found.median()),
+        "median_distance_of_controls": float(usual.median()),
+        "ratio": float(found.median() / usual.median()),
+        "closer_than_every_control": int((found < usual.min()).sum()),
+        "distances": [float(value) for value in found],
+    }
