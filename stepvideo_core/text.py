@@ -29,7 +29,7 @@ class TextEmbedding:
     llm_1LC: Tensor
     clip_1PC: Tensor
 
-    def to(self, device: torch.device) -> TextEmbedding:
+    def to(self, device: torch.device | str) -> TextEmbedding:
         """The same on another device: many prompts wait on the host for their turn."""
         return TextEmbedding(self.llm_1LC.to(device), self.clip_1PC.to(device))
 
