@@ -9,7 +9,7 @@ from stepvideo_bench.canvas import NUM_SERIES, Dot, Drawing, Line, Rect, Text
 from stepvideo_bench.rows import OpsRecord, Row
 from stepvideo_bench.units import format_bandwidth, format_rate, format_seconds
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 16.0, 18.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 30.0, 28.0, 46.0
 _LEGEND_LINE, _LABEL = 18.0, 11.0
 
 
@@ -71,9 +71,9 @@ def roofline(record: OpsRecord) -> Drawing:
     corner, start = peak / bandwidth, max(x.low, y.low / bandwidth)
     roof = ((x(start), y(start * bandwidth)), (x(corner), y(peak)), (x(x.high), y(peak)))
     drawing.add(Line(roof, "text", 2.0))
-    drawing.add(Text(_LEFT - 6, _TOP - 6, "FLOP/s", "end", "muted", _LABEL))
+    drawing.add(Text(_LEFT - 6, _TOP - 14, "FLOP/s", "end", "muted", _LABEL))
     label = f"roof: {format_rate(peak)}FLOP/s, {format_bandwidth(bandwidth)}"
-    drawing.add(Text(x(x.high), _TOP - 6, label, "end", "text", _LABEL))
+    drawing.add(Text(x(x.high), _TOP - 8, label, "end", "text", _LABEL))
     for row in rows:
         assert row.median_s is not None
         drawing.add(
@@ -178,7 +178,7 @@ def _places(names: Sequence[str], width: float) -> list[tuple[float, int]]:
     """(x, line) of each legend entry."""
     places, x, line = [], _LEFT, 0
     for name in names:
-        need = 26 + 7.2 * len(name)
+        need = 30 + 7.6 * len(name)
         if x + need > width and x > _LEFT:
             x, line = _LEFT, line + 1
         places.append((x, line))

@@ -10,7 +10,8 @@ import torch
 
 from stepvideo_bench.devices import Device
 from stepvideo_bench.explain import Explanation, Rates, Shares, predict_ops
-from stepvideo_bench.presets import PRESETS, TEXT_TOKENS
+from stepvideo_bench.presets import PRESETS
+from stepvideo_bench.subjects import TEXT_TOKENS
 from stepvideo_bench.workloads import (
     Workload,
     decode_workload,
@@ -71,7 +72,7 @@ def check_records(records: Iterable[tuple[str, Mapping[str, Any]]], shares: Shar
 def _workloads(row: Mapping[str, Any]) -> list[Workload]:
     preset, dtype = PRESETS[row["preset"]], getattr(torch, row["dtype"])
     if row["name"] == "dit":
-        return transformer_workloads(preset.config, preset.dit_latents, TEXT_TOKENS, dtype)[1:]
+        return transformer_workloads(preset.config, preset.dit_latents, TEXT_TOKENS, dtype)
     if row["name"] == "vae":
         return [decode_workload(preset.config, preset.vae_latents, dtype)]
     if row["name"] in ("step_llm", "clip"):
