@@ -29,15 +29,15 @@ CANN_LIBRARIES = (
 def hold_back_torch_npu() -> None:
     """Keep torch and transformers from importing torch_npu where that would end the process.
 
-    Does nothing where torch_npu is not installed, torch is imported already, or the user has
-    switched the autoload on.
+    Does nothing where torch_npu is not installed or torch is imported already. Where CANN's
+    libraries open, a user who has switched the autoload on keeps it.
     """
     if "torch" in sys.modules or importlib.util.find_spec("torch_npu") is None:
         return
-    # "0" may come from a process of ours that started this one.
-    if os.environ.setdefault(AUTOLOAD, "0") != "0":
-        return
-    if missing_cann_library() is not None:
+    if missing_cann_library() is None:
+        os.environ.setdefault(AUTOLOAD, "0")
+    else:
+        os.environ[AUTOLOAD] = "0"
         hide_torch_npu()
 
 

@@ -117,12 +117,10 @@ def test_transformers_does_not_see_it_either(without_cann: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "blocked"),
-    [(None, "0", True), ("0", "0", True), ("1", "1", False)],
-    ids=["unset", "from a process of ours", "wanted by the user"],
+    "before", [None, "0", "1"], ids=["unset", "from a process of ours", "wanted by the user"]
 )
-def test_what_the_environment_says(
-    before: str | None, after: str, blocked: bool, without_cann: Path
+def test_without_cann_the_environment_does_not_matter(
+    before: str | None, without_cann: Path
 ) -> None:
     setting = "pass" if before is None else f"os.environ[AUTOLOAD] = {before!r}"
     found = _json(
@@ -135,7 +133,7 @@ def test_what_the_environment_says(
         """,
         without_cann,
     )
-    assert found == [after, blocked]
+    assert found == ["0", True]
 
 
 def test_a_torch_npu_for_another_torch_is_named(without_cann: Path) -> None:
