@@ -17,6 +17,7 @@ from stepvideo_core.cli import (
     parity,
     plan,
     run,
+    train,
 )
 from stepvideo_core.cli.guard import guarded
 
@@ -50,7 +51,7 @@ def _root(
     pass
 
 
-_GENERATE, _EXAMINE, _FILES = "Generate", "Examine", "Checkpoints"
+_GENERATE, _EXAMINE, _TRAIN, _FILES = "Generate", "Examine", "Train", "Checkpoints"
 
 app.command("run", rich_help_panel=_GENERATE)(guarded(run.run))
 app.command("decode", rich_help_panel=_GENERATE)(guarded(decode.decode))
@@ -60,4 +61,5 @@ app.command("doctor", rich_help_panel=_EXAMINE)(guarded(doctor.doctor))
 app.command("parity", rich_help_panel=_EXAMINE)(guarded(parity.parity))
 app.add_typer(bench.app, name="bench", rich_help_panel=_EXAMINE)
 app.command("inspect", rich_help_panel=_FILES)(guarded(inspect.inspect))
+app.command("train", rich_help_panel=_TRAIN)(guarded(train.train))
 app.add_typer(convert.app, name="convert", rich_help_panel=_FILES)

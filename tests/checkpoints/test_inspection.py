@@ -61,8 +61,8 @@ class TestSound:
         transformer = part(report, "transformer")
         assert transformer.config == TINY.transformer
         assert transformer.num_tensors == 65
-        assert transformer.num_parameters == 3_785_224
-        assert transformer.num_bytes == 2 * 3_785_224
+        assert transformer.num_parameters == 3_333_128
+        assert transformer.num_bytes == 2 * 3_333_128
         assert transformer.dtypes == {"bfloat16": 65}
         (file,) = transformer.files
         assert file.path == TRANSFORMER.as_posix()
@@ -75,7 +75,7 @@ class TestSound:
         values = json.loads(json.dumps(report.as_json()))
         assert values["ok"] is True
         assert values["root"] == str(tiny_checkpoint)
-        assert values["sampling"]["num_frames"] == 34
+        assert values["sampling"]["num_frames"] == 17
         vae = {entry["name"]: entry for entry in values["components"]}["vae"]
         assert vae["config"]["z_channels"] == 8
         assert vae["comparison"] == {

@@ -40,7 +40,9 @@ def save_snapshot(folder: Path, snapshot: Snapshot, *, keep: int) -> Path:
 
     Raises OutputError if the folder cannot be written or the disk is full.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in snapshot.tensors.items()
+    }
     head = {
         "format": _FORMAT,
         "step": snapshot.step,
@@ -79,7 +81,7 @@ def read_snapshot(path: Path) -> Snapshot:
     try:
         with safe_open(path, framework="pt") as file:
             head = json.loads((file.metadata() or {}).get("training", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     if head.get("format") != _FORMAT:
@@ -101,5 +103,5 @@ def _digest(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stepvideo_training.randomness import CAPTION, SCENE, SampleRandom
+from stepvideo_training.randomness import CAPTION, SCENE, WINDOW, SampleRandom
 from stepvideo_training.settings import DataSettings
 from stepvideo_world.grammar import caption
 from stepvideo_world.render import render
@@ -73,5 +73,5 @@ def to_video(frames_THWC: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]) -> Te
 def window(video_TCHW: Tensor, num_frames: int, sample: SampleRandom) -> Tensor:
     """`num_frames` neighbouring frames from a random start; all of them if there are no more."""
     spare = max(video_TCHW.shape[0] - num_frames, 0)
-    start = int(sample.numpy(SCENE + 100).integers(spare + 1))
+    start = int(sample.numpy(WINDOW).integers(spare + 1))
     return video_TCHW[start : start + num_frames]

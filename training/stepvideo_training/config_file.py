@@ -68,7 +68,7 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
         return from_table(typing.cast("type[Any]", wanted), value, where)
     if get_origin(wanted) is tuple:
         if not isinstance(value, list):
-            raise InvalidRequest(f"{where} is {value!r}, but must be a list of tables")
+            raise InvalidRequest(f"{where} is {value!r}, but must be a list")
         item = get_args(wanted)[0]
         return tuple(_value(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
     if get_origin(wanted) is Literal:
@@ -97,5 +97,5 @@ def _read(name: str) -> tuple[str, str]:
     if name in shipped_configs():
         return (_SHIPPED / f"{name}.toml").read_text(encoding="utf-8"), f"config {name!r}"
     raise InvalidRequest(
-        f"--config {name}: there is no such file, and stepvideo ships {', '.join(shipped_configs())}"
+        f"--config {name}: there is no such file; shipped are {', '.join(shipped_configs())}"
     )

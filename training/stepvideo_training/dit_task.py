@@ -76,7 +76,9 @@ class DiTTask:
 
     @property
     def units(self) -> Sequence[nn.Module]:
-        return self.module.transformer.blocks
+        # Not whole blocks: their cross-attention is called twice, for the text and for the tokens.
+        blocks = self.module.transformer.blocks
+        return [unit for block in blocks for unit in (block.attn1, block.ff)]
 
     def loss(
         self, stage: DiTStage, samples: Sequence[SampleRandom]

@@ -57,7 +57,7 @@ class _GroupNormSiLU(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(
         ctx: FunctionCtx, grad_BNPC: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, None, None, None, None]:
@@ -105,7 +105,9 @@ def trainable_group_norm_silu(
     units = frames if per_frame else 1
     x_BNPC = x_BTHWC.view(batch, units, -1, channels)
     front_units = front_frames if per_frame else 0
-    out_BNPC = _GroupNormSiLU.apply(x_BNPC, weight_C, bias_C, num_groups, eps, silu, front_units)
+    out_BNPC: Tensor = _GroupNormSiLU.apply(  # type: ignore[no-untyped-call]
+        x_BNPC, weight_C, bias_C, num_groups, eps, silu, front_units
+    )
     out = out_BNPC.view(batch, -1, height, width, channels).permute(0, 4, 1, 2, 3)
     if front_frames and not per_frame:
         out = F.pad(out, (0, 0, 0, 0, front_frames, 0))

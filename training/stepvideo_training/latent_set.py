@@ -69,7 +69,7 @@ def _fingerprint(vae: VideoVAE, samples: Sequence[SampleRandom], held_out: bool)
     digest = hashlib.sha256(f"{samples[0]} {len(samples)} {held_out}".encode())
     for name, parameter in sorted(vae.encoder.state_dict().items()):
         digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        digest.update(parameter.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

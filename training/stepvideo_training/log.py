@@ -92,4 +92,4 @@ def _summary_writer(folder: Path) -> Any:
         raise InvalidRequest(
             "--tensorboard needs the package tensorboard: pip install tensorboard"
         ) from error
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder))

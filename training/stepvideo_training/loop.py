@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -27,16 +28,17 @@ S = TypeVar("S", bound=Stage)
 
 
 class Task(Protocol[S_contra]):
-    """What a loop trains.
-
-    module: holds every trained parameter; a call of it must be what `loss` differentiates, so
-    that sharding works. units: parts of it that are gathered one at a time when sharded.
-    """
-
-    module: nn.Module
+    """What a loop trains."""
 
     @property
-    def units(self) -> Sequence[nn.Module]: ...
+    def module(self) -> nn.Module:
+        """Holds every trained parameter; its call is what `loss` differentiates."""
+        ...
+
+    @property
+    def units(self) -> Sequence[nn.Module]:
+        """Parts of the module that are gathered one at a time when it is sharded."""
+        ...
 
     def loss(
         self, stage: S_contra, samples: Sequence[SampleRandom]
@@ -100,7 +102,8 @@ class Trainer(Generic[S]):
         """
         self.task, self.stages, self.settings = task, tuple(stages), settings
         self.seed, self.folder, self.processes, self.log = seed, folder, processes, log
-        self.identity = dict(identity)
+        # As JSON gives it back: without tuples.
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
         for stage in self.stages:
             if stage.batch_size % (stage.accumulate * processes.size):
                 raise InvalidRequest(
@@ -168,7 +171,7 @@ class Trainer(Generic[S]):
             samples = [SampleRandom(self.seed, self.step, index) for index in indices]
             with self._autocast():
                 piece_loss, piece_parts = self.task.loss(stage, samples)
-            (piece_loss / pieces).backward()  # type: ignore[no-untyped-call]
+            (piece_loss / pieces).backward()
             loss += piece_loss.detach() / pieces
             for name, value in piece_parts.items():
                 parts[name] = parts.get(name, torch.zeros_like(loss)) + value.detach() / pieces
@@ -226,6 +229,3 @@ class Trainer(Generic[S]):
             copy_into(tensor, snapshot.tensors[name])
         self.step, self.optimizer.num_steps = snapshot.step, snapshot.notes["optimizer_steps"]
         self.log.message(f"going on from step {self.step}")
-
-
-Report = Callable[[str], None]

@@ -33,5 +33,5 @@ class SampleRandom:
         return torch.randn(shape, generator=generator)
 
 
-SCENE, CAPTION, LATENT, NOISE, TIME, DROP = range(6)
+SCENE, CAPTION, LATENT, NOISE, TIME, DROP, WINDOW = range(7)
 """Purposes."""

@@ -47,7 +47,7 @@ class RunSettings:
     keep: int = 2
     evaluate_every: int = 100
     log_every: int = 10
-    optimizer: OptimizerSettings = OptimizerSettings()
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,10 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class VAEStage(Stage):
-    """num_frames: length of the clips in this stage: 1-4, 9-12, or a multiple of 17."""
+    """num_frames: lengths of the clips, taken in turn from step to step; each 1-4, 9-12, or a
+    multiple of 17. Only whole clips teach the last latent frame, but short ones cost less."""
 
-    num_frames: int = 17
+    num_frames: tuple[int, ...] = (17,)
     edge_weight: float = 0.0
     l1_weight: float = 0.0
     l2_weight: float = 1.0

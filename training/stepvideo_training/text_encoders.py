@@ -33,4 +33,6 @@ def initialise_step_llm(model: StepLLM) -> None:
     for name, parameter in model.named_parameters():
         if parameter.ndim == 2:
             std = 0.5 if "embeddings" in name else parameter.shape[1] ** -0.5
-            parameter.normal_(std=std * (shrink if name.endswith(("wo.weight", "w2.weight")) else 1))
+            parameter.normal_(
+                std=std * (shrink if name.endswith(("wo.weight", "w2.weight")) else 1)
+            )

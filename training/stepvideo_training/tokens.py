@@ -9,12 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from stepvideo_core.checkpoints.model_folder import CLIP_TOKENIZER_FOLDER, STEP_TOKENIZER_FILE
 from stepvideo_core.checkpoints.tokenizer_files import write_clip_tokenizer, write_step_tokenizer
 from stepvideo_core.config import CLIP_MAX_TOKENS, ModelConfig
 from stepvideo_core.models.tokenizers import ClipTokenizer, ClipTokens, LLMTokens, StepTokenizer
-
-STEP_TOKENIZER_FILE = "step1_chat_tokenizer.model"
-CLIP_TOKENIZER_FOLDER = "tokenizer"
 
 
 @dataclass(frozen=True)

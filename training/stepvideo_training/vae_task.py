@@ -70,7 +70,8 @@ class VAETask:
     def loss(
         self, stage: VAEStage, samples: Sequence[SampleRandom]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        clips = [window(self.clips.training_clip(s).video_TCHW, stage.num_frames, s) for s in samples]
+        num_frames = stage.num_frames[samples[0].step % len(stage.num_frames)]
+        clips = [window(self.clips.training_clip(s).video_TCHW, num_frames, s) for s in samples]
         video = torch.stack(clips).to(self.device)
         shape = self._latent_shape(video)
         noise = torch.stack([sample.normal(shape, LATENT) for sample in samples]).to(self.device)

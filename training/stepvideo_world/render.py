@@ -6,6 +6,7 @@ Axis letters: T frames, H rows, W columns, C red, green and blue.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,7 @@ from stepvideo_world.scene import (
     Thing,
 )
 
-Float = NDArray[np.float32]
+Float = NDArray[np.floating[Any]]
 RAMP_PIXELS = 1.5
 """Width of the band in which an edge fades: that of a tent-like reconstruction filter."""
 SQUARE_HALF_SIDE = 0.87
