@@ -18,7 +18,13 @@ from stepvideo_core.cli.console import (
     stderr,
 )
 from stepvideo_core.cli.options import NumericsChoice, OffloadChoice
-from stepvideo_core.cli.report import backends_used, print_shadow, report_dry_run, summary
+from stepvideo_core.cli.report import (
+    backends_used,
+    print_shadow,
+    report_dry_run,
+    report_result,
+    summary,
+)
 from stepvideo_core.errors import InvalidRequest, RunInterrupted
 
 _VIDEO, _OUTPUT, _MEMORY = "Video", "Output", "Memory"
@@ -237,7 +243,7 @@ def run(
     print_table(stage_table(log.reports))
     print_shadow(record)
     stderr().print(f"[green]done[/] in {seconds:.1f} s with {backends_used(pipe)}")
-    stderr().print(str(target), soft_wrap=True)
+    report_result(target)
 
 
 def _refuse_what_comes_later(

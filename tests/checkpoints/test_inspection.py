@@ -68,7 +68,7 @@ class TestSound:
         assert file.path == TRANSFORMER.as_posix()
         assert file.num_bytes == (tiny_checkpoint / TRANSFORMER).stat().st_size
         assert part(report, "clip").dtypes == {"float32": 37}
-        assert [tokenizer.vocab_size for tokenizer in report.tokenizers] == [1024, 415]
+        assert [tokenizer.vocab_size for tokenizer in report.tokenizers] == [1024, 455]
 
     def test_json_is_plain_and_complete(self, tiny_checkpoint: Path) -> None:
         report = inspect_checkpoint(tiny_checkpoint)
@@ -79,7 +79,7 @@ class TestSound:
         vae = {entry["name"]: entry for entry in values["components"]}["vae"]
         assert vae["config"]["z_channels"] == 8
         assert vae["comparison"] == {
-            "matched": 126,
+            "matched": 128,
             "missing": [],
             "extra": [],
             "unused": [],

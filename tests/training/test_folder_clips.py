@@ -19,7 +19,7 @@ from stepvideo_training.settings import DataSettings
 def save_video(path: Path, colour: int, num_frames: int = 24) -> None:
     frames = torch.full((num_frames, 64, 96, 3), colour, dtype=torch.uint8)
     with open_writer(
-        path, height=64, width=96, fps=25, crop=False, denoise=False, metadata={}
+        path, height=64, width=96, fps=25, crop=False, denoise=False, metadata={}, latents=None
     ) as writer:
         writer.write(frames)
 

@@ -15,7 +15,9 @@ _EDGE_CONTRAST = 0.2
 
 
 def edge_weights(video_BTCHW: Tensor, edge_weight: float) -> Tensor:
-    """Weights [B, T, 1, H, W] of mean 1: 1 on flat ground, 1 + edge_weight near an edge.
+    """Weights [B, T, 1, H, W], 1 + edge_weight times as large near an edge as on flat ground.
+
+    Their mean is 1 in every clip, so that a clip's loss does not depend on its neighbours.
 
     The edges are the target's own: places whose neighbourhood spans some contrast.
     """
@@ -25,7 +27,8 @@ def edge_weights(video_BTCHW: Tensor, edge_weight: float) -> Tensor:
     lowest = -F.max_pool2d(-frames, size, stride=1, padding=_EDGE_REACH)
     contrast = (highest - lowest).amax(dim=1, keepdim=True)
     weights = 1 + edge_weight * (contrast / _EDGE_CONTRAST).clamp_max(1.0)
-    return (weights / weights.mean()).unflatten(0, video_BTCHW.shape[:2])
+    weights_BT1HW = weights.unflatten(0, video_BTCHW.shape[:2])
+    return weights_BT1HW / weights_BT1HW.mean(dim=(1, 2, 3, 4), keepdim=True)
 
 
 def reconstruction_loss(
