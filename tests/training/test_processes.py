@@ -52,7 +52,10 @@ def test_two_processes_equal_one(tmp_path: Path) -> None:
         assert losses(one)[0] != losses(one)[-1]
         alone, shared = (load_file(snapshot_files(folder)[0]) for folder in (one, two))
         assert alone.keys() == shared.keys()
-        for key in alone:
-            if key.startswith("ema."):
-                scale = alone[key].abs().max().clamp_min(1e-3)
-                assert (alone[key] - shared[key]).abs().max() / scale < 0.05, key
+        # Not element by element: where a gradient is only rounding, its direction is chance.
+        names = [key for key in alone if key.startswith("ema.")]
+        difference = sum(float((alone[key] - shared[key]).square().sum()) for key in names)
+        moved = sum(float(alone[f"optimizer.first.{k[4:]}"].square().sum()) for k in names)
+        size = sum(float(alone[key].square().sum()) for key in names)
+        assert moved > 0
+        assert (difference / size) ** 0.5 < 0.01
