@@ -10,14 +10,23 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOREIGN = ("backends", "kernels", "benchmarks", "tests")
+FOREIGN = ("backends", "kernels", "benchmarks", "training", "tests")
 PROGRAM = """
 import importlib.util, sys
 for name in {foreign!r}:
     assert importlib.util.find_spec(name) is None, f"the wheel leaks a package called {{name}}"
-for name in ("stepvideo_bench", "stepvideo_kernels", "stepvideo_virtual_npu"):
+for name in (
+    "stepvideo_bench",
+    "stepvideo_eval",
+    "stepvideo_kernels",
+    "stepvideo_training",
+    "stepvideo_virtual_npu",
+    "stepvideo_world",
+):
     assert importlib.util.find_spec(name) is not None, f"the wheel lacks {{name}}"
 import stepvideo_core
+from stepvideo_training.config_file import load_config
+load_config("tiny")
 from stepvideo_core.plugins import load_registry
 registry = load_registry()
 # The example's metadata is visible through the borrowed dependencies, its checkout is not.

@@ -253,7 +253,8 @@ STEP_VIDEO_TI2V = replace(
 
 TINY = ModelConfig(
     transformer=TransformerConfig(
-        num_attention_heads=2,
+        num_attention_heads=3,
+        attention_head_dim=80,
         num_layers=3,
         in_channels=8,
         out_channels=8,
@@ -263,7 +264,7 @@ TINY = ModelConfig(
         z_channels=8,
         num_res_blocks=0,
         encoder=VAECoderConfig(channels=64, multipliers=(1, 1, 1, 1), temporal_levels=(1, 2)),
-        decoder=VAECoderConfig(channels=32, multipliers=(2, 2, 1, 1), temporal_levels=(2, 3)),
+        decoder=VAECoderConfig(channels=32, multipliers=(2, 2, 1, 2), temporal_levels=(2, 3)),
     ),
     step_llm=StepLLMConfig(
         hidden_size=64,
@@ -282,9 +283,9 @@ TINY = ModelConfig(
         max_position_embeddings=128,
     ),
     sampling=SamplingDefaults(
-        num_frames=34,
-        height=96,
-        width=128,
+        num_frames=17,
+        height=64,
+        width=64,
         num_steps=20,
         cfg_scale=4.0,
         time_shift=2.0,

@@ -11,13 +11,15 @@ from stepvideo_core.config import PRESETS
 from stepvideo_core.errors import CheckpointError, OutputError
 
 TINY = "tiny"
+SHIPPED_TINY = Path(__file__).parents[1] / "bundled" / TINY
+"""Where the trained weights lie in the package."""
 
 
 def resolve_model(model: str | Path) -> Path:
     """The folder of a model: a path as it is, or the bundled `tiny`.
 
-    As long as no trained `tiny` ships with the package, an untrained one is written once to the
-    user's cache folder; its `stepvideo.json` says that it is untrained, and so does every run.
+    From a checkout without the trained weights, an untrained `tiny` is written once to the user's
+    cache folder; its `stepvideo.json` says that it is untrained, and so does every run.
     """
     if str(model) != TINY:
         path = Path(model).expanduser()
@@ -27,7 +29,9 @@ def resolve_model(model: str | Path) -> Path:
                 "downloaded checkpoint"
             )
         return path
-    target = cache_folder() / "tiny-untrained-1"
+    if (SHIPPED_TINY / "stepvideo.json").is_file():
+        return SHIPPED_TINY
+    target = cache_folder() / "tiny-untrained-2"
     marker = target / "stepvideo.json"
     if not marker.is_file():
         try:

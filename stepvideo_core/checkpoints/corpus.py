@@ -26,6 +26,11 @@ _ENGLISH: Mapping[str, Sequence[str]] = {
     "verb": "moves slides drifts glides floats travels flies rolls goes falls rises".split(),
     "gerund": "moving sliding drifting gliding floating travelling flying rolling".split(),
     "rest": ("stays still", "stays in place", "does not move", "stands still", "is at rest"),
+    "change": (
+        *("rotates", "rotating", "turns", "spins", "is spinning", "grows", "growing", "shrinks"),
+        *("shrinking", "gets bigger", "gets smaller", "is getting larger", "bounces", "bouncing"),
+        *("jumps up and down", "staying still"),
+    ),
     "way": (
         *("to the left", "to the right", "upwards", "downwards", "left", "right", "up", "down"),
         *("to the upper left", "to the upper right", "to the lower left", "to the lower right"),
@@ -46,6 +51,9 @@ _ENGLISH: Mapping[str, Sequence[str]] = {
         "the {colour} {shape} {verb} {manner} {way} {ground}",
         "{ground}, a {colour} {shape} {verb} {way}",
         "a {colour} {shape} {rest} {ground}",
+        "a medium-sized {colour} {shape} {change} while another {colour} {shape} {verb} {way}",
+        "there is a little {colour} five-pointed star that {change} on a {colour} gradient",
+        "a turquoise {shape} and a violet {shape}, {ground} that fades from {colour} to {colour}",
         "a small {colour} {shape} is {gerund} {way}",
         "a large {colour} {shape}, {gerund} {manner} {way} {ground}",
         "video of one big {colour} {shape} that {verb} {way} {ground}",
@@ -60,6 +68,7 @@ _CHINESE: Mapping[str, Sequence[str]] = {
     ).split(),
     "verb": "移动 滑动 漂移 飘动 飞行 滚动 前进 运动 飞 走".split(),
     "rest": ("静止 不动", "停 在 原地", "保持 不动", "停留 在 中间", "静静 地 待 着"),
+    "change": "旋转 转动 变大 变小 弹跳 上下 弹跳".split(),
     "way": (
         *("向左", "向右", "向上", "向下", "往左", "往右", "往上", "往下"),
         *("向 左上方", "向 右上方", "向 左下方", "向 右下方", "朝 左上角", "朝 右下角"),
@@ -77,6 +86,8 @@ _CHINESE: Mapping[str, Sequence[str]] = {
         "{ground} ， 一个 {colour} {shape} {manner} {way} {verb}",
         "{colour} 的 {shape} {ground} {manner} 地 {way} {verb} 。",
         "一个 {colour} {shape} {ground} {rest}",
+        "一个 中等 大小 的 {colour} {shape} {change} ， 同时 另 一个 {shape} {way} {verb}",
+        "一个 {colour} {shape} {change} ， 在 从 {colour} 渐变 到 {colour} 的 背景 上",
         "一颗 小 {shape} 是 {colour} 的 ， 它 {way} {verb}",
         "一个 大 的 {colour} {shape} 正在 {way} {verb} ， {ground}",
         "视频 里 有 两个 图形 ： {colour} {shape} {rest} ， 没有 阴影",

@@ -7,28 +7,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from stepvideo_core.checkpoints.configs import ComponentConfig, write_config_files
-from stepvideo_core.checkpoints.files import atomic_folder, write_json
+from stepvideo_core.checkpoints.configs import ComponentConfig
 from stepvideo_core.checkpoints.inventory import model_shapes
-from stepvideo_core.checkpoints.layout import (
-    COMPONENTS,
-    SETTINGS_FORMAT,
-    TURBO_PRESET,
-    VAE_V1_FILE,
-    VAE_V2_FILE,
-    ComponentName,
-    base_sampling,
-    contradictions,
-)
+from stepvideo_core.checkpoints.layout import COMPONENTS, ComponentName, contradictions
 from stepvideo_core.checkpoints.load import file_key
-from stepvideo_core.checkpoints.tokenizer_files import write_clip_tokenizer, write_step_tokenizer
-from stepvideo_core.checkpoints.writing import write_safetensors, write_torch_file
+from stepvideo_core.checkpoints.model_folder import write_model_folder
 from stepvideo_core.config import TINY, ModelConfig
 from stepvideo_core.errors import InvalidRequest
 
@@ -67,31 +55,14 @@ def write_untrained(
         raise InvalidRequest(f"sizes of preset {preset!r}: {'; '.join(found)}")
     shapes = {name: model_shapes(part) for name, part in parts.items()}
     _check_size(shapes, preset)
-    report = on_stage or (lambda stage: None)
-    with atomic_folder(target) as root:
-        report("config files")
-        write_config_files(root, config)
-        _write_settings(root, config, preset)
-        report("tokenizers")
-        step_tokenizer = root / "step_llm" / "step1_chat_tokenizer.model"
-        write_step_tokenizer(step_tokenizer, config.step_llm.padded_vocab_size)
-        write_clip_tokenizer(root / "hunyuan_clip" / "tokenizer", config.clip.vocab_size)
-        vae_file = VAE_V2_FILE if config.vae.version == 2 else VAE_V1_FILE
-        files: dict[ComponentName, str] = {
-            "transformer": "transformer/diffusion_pytorch_model.safetensors",
-            "vae": f"vae/{vae_file}",
-            "step_llm": "step_llm/model.safetensors",
-            "clip": "hunyuan_clip/clip_text_encoder/pytorch_model.bin",
-        }
-        for name in COMPONENTS:
-            report(name)
-            path = root / files[name]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            tensors = _initial_weights(name, shapes[name], seed)
-            if name == "clip":
-                write_torch_file(path, tensors)
-            else:
-                write_safetensors(path, {k: t.bfloat16() for k, t in tensors.items()})
+    write_model_folder(
+        target,
+        config,
+        lambda name: _initial_weights(name, shapes[name], seed),
+        preset=preset,
+        trained=False,
+        on_stage=on_stage,
+    )
 
 
 def _check_size(shapes: dict[ComponentName, Shapes], preset: str) -> None:
@@ -106,20 +77,6 @@ def _check_size(shapes: dict[ComponentName, Shapes], preset: str) -> None:
             f"they are for trying things out, so sizes beyond {_MAX_BYTES / 1e9:.0f} GB are "
             "refused: take smaller sizes, such as preset 'tiny'"
         )
-
-
-def _write_settings(root: Path, config: ModelConfig, preset: str) -> None:
-    usual = asdict(base_sampling(config.transformer.task, turbo=preset == TURBO_PRESET))
-    differing = {
-        key: value for key, value in asdict(config.sampling).items() if value != usual[key]
-    }
-    settings = {
-        "format": SETTINGS_FORMAT,
-        "preset": preset,
-        "trained": False,
-        "sampling": differing,
-    }
-    write_json(root / "stepvideo.json", settings)
 
 
 def _initial_weights(name: ComponentName, shapes: Shapes, seed: int) -> dict[str, Tensor]:

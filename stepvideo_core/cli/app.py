@@ -20,6 +20,7 @@ from stepvideo_core.cli import (
     parity,
     plan,
     run,
+    train,
     vae,
 )
 from stepvideo_core.cli.guard import guarded
@@ -54,7 +55,7 @@ def _root(
     pass
 
 
-_GENERATE, _EXAMINE, _FILES = "Generate", "Examine", "Checkpoints"
+_GENERATE, _EXAMINE, _TRAIN, _FILES = "Generate", "Examine", "Train", "Checkpoints"
 
 app.command("run", rich_help_panel=_GENERATE)(guarded(run.run))
 app.command("decode", rich_help_panel=_GENERATE)(guarded(decode.decode))
@@ -68,4 +69,5 @@ app.command("evidence", rich_help_panel=_EXAMINE)(guarded(evidence.evidence))
 app.add_typer(bench.app, name="bench", rich_help_panel=_EXAMINE)
 app.command("download", rich_help_panel=_FILES)(guarded(download.download))
 app.command("inspect", rich_help_panel=_FILES)(guarded(inspect.inspect))
+app.command("train", rich_help_panel=_TRAIN)(guarded(train.train))
 app.add_typer(convert.app, name="convert", rich_help_panel=_FILES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,8 @@ from stepvideo_core.cli.console import print_json, print_table, stderr
 if TYPE_CHECKING:
     from stepvideo_core.pipeline import StepVideoPipeline
     from stepvideo_core.request import GenerationSettings
+
+_VIEWERS = {"darwin": "open", "win32": "start"}
 
 
 def report_dry_run(
@@ -74,6 +78,15 @@ def report_needs(
         )
         print_table(table)
     check_fits(needs, pipe.device, limit)
+
+
+def report_result(target: Path) -> None:
+    """The last line: where the video is and, unless it is a file of tensors, how to see it."""
+    line = f"the video is in {target}"
+    if target.suffix != ".safetensors":
+        viewer = _VIEWERS.get(sys.platform, "xdg-open")
+        line += f"; see it with: {viewer} {shlex.quote(str(target))}"
+    stderr().print(line, soft_wrap=True, markup=False)
 
 
 def summary(

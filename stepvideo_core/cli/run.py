@@ -19,7 +19,13 @@ from stepvideo_core.cli.console import (
 )
 from stepvideo_core.cli.naming import DEFAULT_TEMPLATE, default_output
 from stepvideo_core.cli.options import HubChoice, NumericsChoice, OffloadChoice
-from stepvideo_core.cli.report import backends_used, print_shadow, report_dry_run, summary
+from stepvideo_core.cli.report import (
+    backends_used,
+    print_shadow,
+    report_dry_run,
+    report_result,
+    summary,
+)
 from stepvideo_core.cli.seeds import parse_seeds
 from stepvideo_core.errors import InvalidRequest
 from stepvideo_core.prompts import JSON_LINES, PromptLine, read_prompts
@@ -277,7 +283,7 @@ def run(
     print_table(stage_table(log.reports))
     print_shadow(record)
     stderr().print(f"[green]done[/] in {seconds:.1f} s with {backends_used(pipe)}")
-    stderr().print(str(target), soft_wrap=True)
+    report_result(target)
 
 
 def _refuse_what_comes_later(offload: OffloadChoice) -> None:

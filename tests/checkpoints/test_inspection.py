@@ -61,25 +61,25 @@ class TestSound:
         transformer = part(report, "transformer")
         assert transformer.config == TINY.transformer
         assert transformer.num_tensors == 65
-        assert transformer.num_parameters == 3_785_224
-        assert transformer.num_bytes == 2 * 3_785_224
+        assert transformer.num_parameters == 3_333_128
+        assert transformer.num_bytes == 2 * 3_333_128
         assert transformer.dtypes == {"bfloat16": 65}
         (file,) = transformer.files
         assert file.path == TRANSFORMER.as_posix()
         assert file.num_bytes == (tiny_checkpoint / TRANSFORMER).stat().st_size
         assert part(report, "clip").dtypes == {"float32": 37}
-        assert [tokenizer.vocab_size for tokenizer in report.tokenizers] == [1024, 415]
+        assert [tokenizer.vocab_size for tokenizer in report.tokenizers] == [1024, 455]
 
     def test_json_is_plain_and_complete(self, tiny_checkpoint: Path) -> None:
         report = inspect_checkpoint(tiny_checkpoint)
         values = json.loads(json.dumps(report.as_json()))
         assert values["ok"] is True
         assert values["root"] == str(tiny_checkpoint)
-        assert values["sampling"]["num_frames"] == 34
+        assert values["sampling"]["num_frames"] == 17
         vae = {entry["name"]: entry for entry in values["components"]}["vae"]
         assert vae["config"]["z_channels"] == 8
         assert vae["comparison"] == {
-            "matched": 126,
+            "matched": 128,
             "missing": [],
             "extra": [],
             "unused": [],

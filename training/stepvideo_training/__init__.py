@@ -1,0 +1,1 @@
+"""Training of the Step-Video models: video autoencoder, text encoders, diffusion transformer."""
