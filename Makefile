@@ -20,7 +20,7 @@ run: $(STAMP)  ## generate a video with the tiny model and say where it is
 	$(BIN)/stepvideo run "$(PROMPT)"
 
 test: $(STAMP)  ## the whole CPU test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 $(PYTEST_ARGS)
 
 test-npu: $(NPU_STAMP)  ## the Ascend backend on the virtual NPU (Linux, no NPU needed)
 	$(NPU_BIN)/python -m pytest tests/npu $(PYTEST_ARGS)
