@@ -52,7 +52,7 @@ def weights_digest(layout: CheckpointLayout) -> str:
         files.append(layout.settings_path)
     for path in files:
         status = path.stat()
-        digest.update(f"{path.parent.name}/{path.name}\0{status.st_size}\0".encode())
+        digest.update(f"{path.name}\0{status.st_size}\0".encode())
         digest.update(_ends_digest(path, status.st_size, status.st_mtime_ns))
     return digest.hexdigest()[:16]
 
