@@ -170,7 +170,7 @@ class TestRoundTrip:
         """The distilled model differs in its weights only; here the folder's name says turbo."""
         turbo = tmp_path / "stepvideo-t2v-turbo"
         turbo.symlink_to(tiny_checkpoint)
-        hf_to_mm(turbo, tmp_path / "mm", num_ranks=2, layers="2,1").run()
+        hf_to_mm(turbo, tmp_path / "mm", num_ranks=3, layers="2,1").run()
         mm_to_hf(tmp_path / "mm", tmp_path / "back").run()
         assert bits(read_official(tmp_path / "back")) == bits(read_official(turbo))
         config = (tmp_path / "back" / "transformer" / "config.json").read_text()

@@ -156,7 +156,7 @@ def _copies_the_condition(model: Path) -> None:
     """
     file = model / "transformer" / "diffusion_pytorch_model.safetensors"
     tensors = {key: torch.zeros(value.shape) for key, value in load_file(file).items()}
-    channels, dim, large = 8, 256, 1024.0
+    channels, dim, large = 8, TINY_TI2V.transformer.dim, 1024.0
     for channel in range(channels):
         for row, sign in ((channel, 1), (channels + channel, -1)):
             tensors["pos_embed.proj.weight"][row, channel] = -sign
