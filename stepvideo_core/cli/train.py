@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -16,21 +17,40 @@ _STAGES = ("vae", "text", "dit", "bundle", "all")
 
 
 class _TrainingConsole:
-    """A line per log entry, overwritten in place on a terminal."""
+    """On a terminal one line that is always the newest; elsewhere a line per log entry."""
 
     def __init__(self, name: str) -> None:
         self._name = name
         self._console = stderr()
+        self._started: tuple[int, float] | None = None
 
     def on_step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
-        end = "\r" if self._console.is_terminal else "\n"
-        self._console.print(f"{self._name} {step}/{total}  {_shown(figures)}", end=end)
+        text = f"{self._name} {step}/{total}{self._remaining(step, total)}  {_shown(figures)}"
+        if not self._console.is_terminal:
+            self._say(text)
+            return
+        width = self._console.width - 1
+        self._console.print(text[:width].ljust(width), end="\r", markup=False)
 
     def on_evaluation(self, step: int, figures: Mapping[str, float]) -> None:
-        self._console.print(f"{self._name} {step}, held out: {_shown(figures)}")
+        self._say(f"{self._name} {step}, held out: {_shown(figures)}")
 
     def on_message(self, text: str) -> None:
-        self._console.print(f"{self._name}: {text}", soft_wrap=True, markup=False)
+        self._say(f"{self._name}: {text}")
+
+    def _say(self, text: str) -> None:
+        pad = self._console.width - 1 if self._console.is_terminal else 0
+        self._console.print(text.ljust(pad), soft_wrap=True, markup=False)
+
+    def _remaining(self, step: int, total: int) -> str:
+        """Time to the end at the pace since the first line."""
+        now = time.monotonic()
+        if self._started is None:
+            self._started = (step, now)
+            return ""
+        first, started = self._started
+        minutes = (now - started) / max(step - first, 1) * (total - step) / 60
+        return f"  {minutes:.0f} min left"
 
 
 def _shown(figures: Mapping[str, float]) -> str:
@@ -90,8 +110,9 @@ def train(
                 folder,
                 processes,
                 _TrainingConsole(part) if processes.is_first else None,
-                tensorboard,
-                {"until": until, "minutes": minutes},
+                tensorboard=tensorboard,
+                until=until,
+                minutes=minutes,
             )
             if part in PARTS:
                 workshop.train(part)

@@ -9,7 +9,7 @@ Everything of a training lies in one folder:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -46,15 +46,18 @@ _HELD_OUT_STEP = 1
 
 @dataclass(frozen=True)
 class Workshop:
-    """One training: its config, its folder, and where it runs."""
+    """One training: its config, its folder, and where it runs.
+
+    until, minutes: step and time after which a part stops early.
+    """
 
     config: TrainingConfig
     folder: Path
     processes: Processes
     observer: Observer | None = None
     tensorboard: bool = False
-    limits: Mapping[str, Any] = field(default_factory=dict)
-    """`until` and `minutes` of `Trainer.run`."""
+    until: int | None = None
+    minutes: float | None = None
 
     @property
     def model(self) -> ModelConfig:
@@ -155,7 +158,7 @@ class Workshop:
             identity=sizes,
         )
         try:
-            trainer.run(**self.limits)
+            trainer.run(until=self.until, minutes=self.minutes)
         finally:
             log.close()
 
