@@ -189,7 +189,7 @@ def test_the_default_model_is_made_once(
     done = cli("run", "a", "--dry-run", "--json", "--output", tmp_path / "v.mp4")
     assert done.code == 0
     assert done.json["trained"] is False
-    marker = tmp_path / "tiny-untrained-1" / "stepvideo.json"
+    marker = tmp_path / "tiny-untrained-2" / "stepvideo.json"
     before = marker.stat().st_mtime_ns
     assert cli("plan").code == 0
     assert marker.stat().st_mtime_ns == before
