@@ -65,7 +65,7 @@ artifacts: $(STAMP)  ## parity matrix and a quick benchmark of every row, in bui
 	    --record build/artifacts/parity.json
 	STEPVIDEO_CUDA_INTERPRET=1 TRITON_INTERPRET=1 \
 	    $(PARITY) --backend cuda --dtype float32 --html build/artifacts/parity-interpreted.html
-	$(BIN)/stepvideo bench ops --preset tiny --repeats 3 --seconds 0.1 --no-compile \
+	$(BIN)/stepvideo bench ops --preset tiny --passes 2 --repeats 2 --seconds 0.1 --no-compile \
 	    --output build/artifacts/bench
 
 clean:  ## remove the environment and caches

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,14 @@ def why_not_compile(device: torch.device) -> list[str]:
     return []
 
 
-def compiled(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A definition compiled for the shapes that it is called with."""
-    return torch.compile(fn, dynamic=False, fullgraph=True)
+def compiled(fn: Callable[..., Any], backend: Any = "inductor") -> Callable[..., Any]:
+    """A definition compiled for the shapes that it is called with, and for those of nobody else.
+
+    torch keeps what it compiled with the code object, and few shapes of each; so a call gets a code
+    object of its own.
+    """
+    assert isinstance(fn, types.FunctionType), fn
+    own = types.FunctionType(
+        fn.__code__.replace(), fn.__globals__, fn.__name__, fn.__defaults__, fn.__closure__
+    )
+    return torch.compile(own, dynamic=False, fullgraph=True, backend=backend)

@@ -10,21 +10,8 @@ import torch
 
 from stepvideo_bench.baselines import COMPILED, compiled, why_not_compile
 from stepvideo_bench.calls import Call, heaviest
-from stepvideo_bench.footprint import workspace_bytes
-from stepvideo_bench.host import peak_of_call
-from stepvideo_bench.inputs import copies, make_arguments
-from stepvideo_bench.oracle import Truth, find_truth
 from stepvideo_bench.presets import TEXT_TOKENS, BenchPreset, find_preset
-from stepvideo_bench.probes import Ceilings
-from stepvideo_bench.rows import Row
-from stepvideo_bench.timing import (
-    Cache,
-    Effort,
-    Timing,
-    interleaved,
-    is_cold,
-    sets_for_cold_cache,
-)
+from stepvideo_bench.timing import Cache
 from stepvideo_bench.workloads import (
     Workload,
     decode_workload,
@@ -32,25 +19,25 @@ from stepvideo_bench.workloads import (
     transformer_workloads,
 )
 from stepvideo_core.dispatch import ANY_DEVICE, BackendRegistry, DispatchPlan
-from stepvideo_core.memory.estimate import available_memory
-from stepvideo_core.memory.units import format_bytes
 from stepvideo_core.testing.parity import eager_of
-
-# Kept free of a measurement: other processes, and pages that torch's allocator holds back.
-_SPARE = 0.8
-_ROTATION_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpsRequest:
-    """What to measure; see `stepvideo bench ops --help`."""
+    """What to measure; see `stepvideo bench ops --help`.
+
+    All rows are measured in each of `passes`, `repeats` times in a row of which the median is kept.
+    seconds: what a row may take in all; every row gets a few passes nevertheless.
+    """
 
     presets: tuple[str, ...] = ("tiny",)
     ops: tuple[str, ...] = ()
     sites: tuple[str, ...] = ()
     backends: tuple[str, ...] = ()
     shapes_per_site: int | None = 1
-    effort: Effort = field(default_factory=Effort)
+    passes: int = 10
+    repeats: int = 5
+    seconds: float = 1.0
     cache: Cache = "cold"
     compile: bool = True
     row_seconds: float = 20.0
@@ -141,149 +128,6 @@ def _candidates(
         reasons = tuple(why_not_compile(plan.device))
         eager = eager_of(registry, call.op.name).fn
         yield Candidate(COMPILED, None if reasons else compiled(eager), reasons)
-
-
-def measure_group(
-    group: Group,
-    request: OpsRequest,
-    registry: BackendRegistry,
-    device: torch.device,
-    ceilings: Ceilings,
-) -> list[Row]:
-    """One row per candidate. Whatever one of them does, the others are measured."""
-    call = group.call
-    blank = _blank(group, device, ceilings)
-    reason = _too_large(call, device, ceilings, request.row_seconds)
-    if reason:
-        return [
-            replace(blank, impl=candidate.address, reasons=candidate.reasons or (reason,))
-            for candidate in group.candidates
-        ]
-    arguments = make_arguments(call, device)
-    truth = find_truth(registry, call, arguments, device)
-    rows: dict[str, Row] = {}
-    runnable: dict[str, Callable[..., Any]] = {}
-    for candidate in group.candidates:
-        row = replace(blank, impl=candidate.address, reasons=candidate.reasons)
-        row = replace(row, planned=candidate.address == group.planned)
-        if candidate.fn is not None:
-            if candidate.address == COMPILED:
-                # A definition is compiled anew for each of its shapes, of which torch keeps few.
-                torch.compiler.reset()
-            row = _tried(row, candidate.fn, call, arguments, truth, device)
-            if row.status == "measured":
-                runnable[candidate.address] = candidate.fn
-        rows[candidate.address] = row
-    num_sets = 1
-    if request.cache == "cold":
-        spare = int(available_memory(device) * _ROTATION_SHARE)
-        num_sets = sets_for_cold_cache(call.num_bytes, device, spare)
-    with torch.no_grad():
-        timings = interleaved(runnable, copies(arguments, num_sets), device, request.effort)
-    reference = timings.get(_definition(registry, call))
-    for address, timing in timings.items():
-        cold = is_cold(call.num_bytes, num_sets, device)
-        rows[address] = _with_timing(rows[address], timing, reference, ceilings, group, cold)
-    return list(rows.values())
-
-
-def _blank(group: Group, device: torch.device, ceilings: Ceilings) -> Row:
-    call = group.call
-    return Row(
-        op=call.op.name,
-        site=call.site.name,
-        preset=group.preset,
-        tokens=group.tokens,
-        shape=call.shape,
-        count=group.count,
-        impl="",
-        dtype=str(call.specs[0].dtype).removeprefix("torch."),
-        device=str(device),
-        status="skipped",
-        flops=call.cost.flops,
-        num_bytes=call.cost.num_bytes,
-        bound=ceilings.bound(call.cost),
-        roof_s=ceilings.seconds(call.cost),
-    )
-
-
-def _definition(registry: BackendRegistry, call: Call) -> str:
-    fallback = next(backend.name for backend in registry if backend.fallback)
-    return f"{fallback}:{eager_of(registry, call.op.name).name}"
-
-
-def _too_large(
-    call: Call, device: torch.device, ceilings: Ceilings, row_seconds: float
-) -> str | None:
-    """Why no implementation at all can be measured at this size, with a number."""
-    free = int(available_memory(device) * _SPARE)
-    least = call.num_bytes + call.cost.num_bytes
-    if least > free:
-        return (
-            f"its arguments and results need {format_bytes(least)}, and {device} has "
-            f"{format_bytes(free)} to give"
-        )
-    seconds = ceilings.seconds(call.cost)
-    if seconds > row_seconds:
-        return (
-            f"one call takes {seconds:.0f} s at this device's full rate; --row-seconds "
-            f"{seconds * 2:.0f} allows it"
-        )
-    return None
-
-
-def _tried(
-    row: Row,
-    fn: Callable[..., Any],
-    call: Call,
-    arguments: tuple[Any, ...],
-    truth: Truth,
-    device: torch.device,
-) -> Row:
-    """Run once: does it fit, does it work, how far off is it, what does it take?"""
-    free = int(available_memory(device) * _SPARE)
-    # An accelerator says when it is out of memory; the host ends the process.
-    if device.type == "cpu" and row.impl != COMPILED:
-        need = workspace_bytes(fn, call)
-        if need > free:
-            reason = f"it needs {format_bytes(need)} of scratch, and there are {format_bytes(free)}"
-            return replace(row, reasons=(reason,))
-    try:
-        with torch.no_grad():
-            fn(*arguments)  # what is compiled or tuned on the first call must not count
-            result, peak = peak_of_call(fn, arguments, device)
-    except torch.OutOfMemoryError:
-        return replace(row, reasons=(f"out of memory with {format_bytes(free)} free",))
-    # Somebody's kernel may fail in any way; that is a finding about this row, and the other rows
-    # must not be lost with it.
-    except Exception as error:  # noqa: BLE001
-        text = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-        return replace(row, status="failed", reasons=(text[:300],))
-    errors = truth.error(result)
-    row = replace(row, status="measured", peak_bytes=peak, oracle=truth.how)
-    if errors is not None:
-        row = replace(row, max_abs_error=errors[0], rel_error=errors[1])
-    return row
-
-
-def _with_timing(
-    row: Row, timing: Timing, reference: Timing | None, ceilings: Ceilings, group: Group, cold: bool
-) -> Row:
-    median = timing.median
-    share = 100 * ceilings.seconds(group.call.cost) / median
-    return replace(
-        row,
-        samples=timing.samples,
-        median_s=median,
-        p20_s=timing.quantile(0.2),
-        p80_s=timing.quantile(0.8),
-        tflops=row.flops / median / 1e12 if row.flops else None,
-        gbs=row.num_bytes / median / 1e9,
-        ceiling_pct=share,
-        above_ceiling=share > 100,
-        speedup=None if reference is None else reference.median / median,
-        cold=cold,
-    )
 
 
 def count_rows(groups: Sequence[Group]) -> int:

@@ -47,7 +47,7 @@ def is_cold(num_bytes: int, num_sets: int, device: torch.device) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How long to measure: `repeats` samples, fewer once an implementation has had `seconds`."""
+    """How long to measure in one go: `repeats` samples, fewer once a function has had `seconds`."""
 
     repeats: int = 20
     seconds: float = 1.0

@@ -33,9 +33,9 @@ def compare(
     rounds: Annotated[
         int, typer.Option("--rounds", min=1, help="Runs of each revision, in turn.")
     ] = 3,
-    repeats: Annotated[
-        int, typer.Option("--repeats", min=1, help="Samples per row and run of a revision.")
-    ] = 20,
+    passes: Annotated[
+        int, typer.Option("--passes", min=1, help="Samples per row and run of a revision.")
+    ] = 4,
     json_output: options.JsonOption = False,
 ) -> None:
     """Say which rows of B are slower or faster than in A, beyond the noise and the threshold.
@@ -46,7 +46,7 @@ def compare(
     from stepvideo_bench.compare import compare_records, parse_threshold
 
     share = parse_threshold(threshold)
-    extra = ["--preset", preset, "--repeats", str(repeats), "--no-compile"]
+    extra = ["--preset", preset, "--passes", str(passes), "--no-compile"]
     for name in op or ():
         extra += ["--op", name]
     report = compare_records(*_records(a, b, extra, rounds), share)

@@ -40,7 +40,15 @@ def ops(
         bool,
         typer.Option("--all-shapes", help="Every shape of a site, not only the heaviest one."),
     ] = False,
-    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Samples per row.")] = 20,
+    passes: Annotated[
+        int,
+        typer.Option(
+            "--passes", min=1, help="Times to measure all rows: a row has one sample of each."
+        ),
+    ] = 10,
+    repeats: Annotated[
+        int, typer.Option("--repeats", min=1, help="A sample is the median of so many.")
+    ] = 5,
     seconds: Annotated[
         float, typer.Option("--seconds", min=0.0, help="Stop sampling a row after this long.")
     ] = 1.0,
@@ -73,12 +81,12 @@ def ops(
 
     The roof is probed on the spot with a matrix product and a copy. Implementations take turns,
     arguments are rotated so that the cache is cold, and the torch.compile of each definition is a
-    baseline. A row that this machine cannot do is skipped and says what it would need. Exits with
-    1 if a row failed.
+    baseline. All rows are measured in several passes, so that what a row's samples have in common
+    is the row. One that this machine cannot do is skipped and says what it would need. Exits with 1
+    if a row failed.
     """
     from stepvideo_bench.ops import OpsRequest
     from stepvideo_bench.record import Progress, record_ops
-    from stepvideo_bench.timing import Effort
     from stepvideo_bench.writing import check_output, write_record
     from stepvideo_core.ops import CONTRACTS
     from stepvideo_core.plugins import load_registry
@@ -98,7 +106,9 @@ def ops(
         sites=tuple(site or ()),
         backends=tuple(backend or ()),
         shapes_per_site=None if all_shapes else 1,
-        effort=Effort(repeats=repeats, seconds=seconds, min_samples=min(3, repeats)),
+        passes=passes,
+        repeats=repeats,
+        seconds=seconds,
         cache="warm" if warm_cache else "cold",
         compile=not no_compile,
         row_seconds=row_seconds,
@@ -106,7 +116,8 @@ def ops(
     with stderr().status("probing the device") as status:
 
         def show(progress: Progress) -> None:
-            status.update(f"{progress.done}/{progress.total} rows: {progress.what}")
+            stage = f"pass {progress.turn} of {progress.passes}" if progress.turn else "trying"
+            status.update(f"{stage}, {progress.done}/{progress.total} rows: {progress.what}")
 
         record = record_ops(
             request,

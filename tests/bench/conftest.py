@@ -10,10 +10,7 @@ import torch
 from stepvideo_bench.ops import OpsRequest
 from stepvideo_bench.record import record_ops
 from stepvideo_bench.rows import OpsRecord
-from stepvideo_bench.timing import Effort
 from stepvideo_core.plugins import load_registry
-
-QUICK = Effort(repeats=2, seconds=0.0, min_samples=2)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -27,5 +24,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_record() -> OpsRecord:
     """Every row of preset `tiny` on the CPU, but for the compiled ones."""
-    request = OpsRequest(presets=("tiny",), effort=QUICK, cache="warm", compile=False)
+    request = OpsRequest(
+        presets=("tiny",), passes=2, repeats=1, seconds=0.0, cache="warm", compile=False
+    )
     return record_ops(request, load_registry(), device="cpu")

@@ -11,33 +11,34 @@ from typing import Any
 import pytest
 import torch
 
-from stepvideo_bench import ops
-from stepvideo_bench.baselines import why_not_compile
+from stepvideo_bench import trial
+from stepvideo_bench.baselines import compiled, why_not_compile
 from stepvideo_bench.calls import CallLog, heaviest
 from stepvideo_bench.footprint import workspace_bytes
 from stepvideo_bench.inputs import copies, make_arguments
-from stepvideo_bench.ops import OpsRequest, list_groups, measure_group
+from stepvideo_bench.ops import Group, OpsRequest, list_groups
 from stepvideo_bench.oracle import Truth
 from stepvideo_bench.presets import PRESETS
 from stepvideo_bench.probes import Ceilings
 from stepvideo_bench.rows import OpsRecord, Row
 from stepvideo_bench.timing import (
+    Effort,
     Timing,
     cache_bytes,
     interleaved,
     is_cold,
     sets_for_cold_cache,
 )
+from stepvideo_bench.trial import MIN_PASSES, GroupTrial
 from stepvideo_bench.workloads import decode_workload, run_workloads, transformer_workloads
 from stepvideo_core.dispatch import Backend, BackendRegistry, DispatchPlan, DispatchPolicy
 from stepvideo_core.ops import CONTRACTS, OpImpl
 from stepvideo_core.plugins import load_registry
 from stepvideo_reference.backend import reference_backend
 
-from .conftest import QUICK
-
 CPU = torch.device("cpu")
 FAST = Ceilings(1e15, 1e15, "probe", (1.0,), (1.0,))
+QUICK: dict[str, Any] = {"passes": 2, "repeats": 1, "seconds": 0.0}
 
 
 def plan_of(registry: BackendRegistry, dtype: torch.dtype = torch.float32) -> DispatchPlan:
@@ -136,8 +137,18 @@ class TestRecordedCalls:
 
 
 def one_group(op: str, registry: BackendRegistry, **settings: Any) -> Any:
-    request = OpsRequest(ops=(op,), effort=QUICK, compile=False, **settings)
+    request = OpsRequest(ops=(op,), **{**QUICK, "compile": False, **settings})
     return request, list_groups(request, registry, plan_of(registry))[0]
+
+
+def measured(
+    group: Group, request: OpsRequest, registry: BackendRegistry, ceilings: Ceilings = FAST
+) -> dict[str, Row]:
+    """The rows of one group after all passes, by implementation."""
+    one = GroupTrial(group, request, registry, CPU, ceilings)
+    for _ in range(request.passes):
+        one.take_pass()
+    return {row.impl: row for row in one.rows(ceilings)}
 
 
 def test_rotary_tables_keep_the_contracts_repetition() -> None:
@@ -169,7 +180,7 @@ def test_rotation_covers_the_cache() -> None:
 def test_implementations_take_turns() -> None:
     order: list[str] = []
     functions = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    timings = interleaved(functions, [()], CPU, QUICK)
+    timings = interleaved(functions, [()], CPU, Effort(repeats=2, seconds=0.0, min_samples=2))
     assert {len(timing.samples) for timing in timings.values()} == {2}
     changes = sum(first != second for first, second in itertools.pairwise(order))
     assert changes >= 5
@@ -198,7 +209,40 @@ def _registry(fn: Any, why_not: Any = lambda site: []) -> BackendRegistry:
 
 def _rows(registry: BackendRegistry) -> dict[str, Row]:
     request, group = one_group("gelu_tanh", registry)
-    return {row.impl: row for row in measure_group(group, request, registry, CPU, FAST)}
+    return measured(group, request, registry)
+
+
+def test_a_row_has_one_sample_per_pass_and_stops_when_its_time_is_up() -> None:
+    registry = load_registry()
+    request, group = one_group("gelu_tanh", registry, passes=7, repeats=3, seconds=1e9)
+    assert {len(row.samples) for row in measured(group, request, registry).values()} == {7}
+    request = replace(request, seconds=0.0)
+    counts = {len(row.samples) for row in measured(group, request, registry).values()}
+    assert counts == {MIN_PASSES}
+
+
+def test_probes_are_measured_in_every_pass(tiny_record: OpsRecord) -> None:
+    for name in ("gemm_samples", "copy_samples"):
+        assert len(tiny_record.ceilings[name]) == tiny_record.settings["passes"] == 2
+
+
+def test_two_shapes_of_one_definition_stay_compiled() -> None:
+    """What the second shape needs must not be compiled again in the next pass, nor the first's."""
+    compilations: list[Any] = []
+
+    def count(graph: torch.fx.GraphModule, inputs: Any) -> Any:
+        compilations.append(graph)
+        return graph.forward
+
+    functions = [compiled(_doubled, backend=count) for _ in range(12)]
+    for _ in range(3):
+        for size, function in enumerate(functions, start=2):
+            assert function(torch.ones(size)).tolist() == [2.0] * size
+    assert len(compilations) == len(functions)
+
+
+def _doubled(x: torch.Tensor) -> torch.Tensor:
+    return 2 * x
 
 
 def test_a_planted_error_shows_in_its_row() -> None:
@@ -232,16 +276,16 @@ def test_a_refusal_is_skipped_with_its_reasons() -> None:
 def test_official_sizes_are_refused_with_a_number(
     monkeypatch: pytest.MonkeyPatch, free: int, row_seconds: float, reason: str
 ) -> None:
-    monkeypatch.setattr(ops, "available_memory", lambda device: free)
+    monkeypatch.setattr(trial, "available_memory", lambda device: free)
     registry = load_registry()
     request = OpsRequest(
         presets=("51f",), ops=("attention",), sites=("dit.self",), row_seconds=row_seconds
     )
     (group,) = list_groups(request, registry, plan_of(registry))
     slow = Ceilings(1e12, 1e10, "probe", (1.0,), (1.0,))
-    rows = measure_group(group, request, registry, CPU, slow)
-    assert {row.status for row in rows} == {"skipped"}
-    assert all(reason in row.reasons[0] for row in rows), rows[0].reasons
+    rows = measured(group, request, registry, slow)
+    assert {row.status for row in rows.values()} == {"skipped"}
+    assert all(reason in row.reasons[0] for row in rows.values()), rows
 
 
 def test_scratch_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,17 +296,17 @@ def test_scratch_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -
     least = group.call.num_bytes + group.call.cost.num_bytes
     assert least < need
     # Arguments and results fit, what the definition makes on the way does not.
-    monkeypatch.setattr(ops, "available_memory", lambda device: round((need + least) / 2 / 0.8))
-    rows = {row.impl: row for row in measure_group(group, request, registry, CPU, FAST)}
+    monkeypatch.setattr(trial, "available_memory", lambda device: round((need + least) / 2 / 0.8))
+    rows = measured(group, request, registry)
     assert rows["reference:eager"].status == "skipped"
     assert "of scratch" in rows["reference:eager"].reasons[0]
 
 
 def test_the_compiled_baseline() -> None:
     registry = load_registry()
-    request = OpsRequest(ops=("gelu_tanh",), effort=QUICK, cache="warm")
+    request = OpsRequest(ops=("gelu_tanh",), cache="warm", **QUICK)
     (group,) = list_groups(request, registry, plan_of(registry))
-    rows = {row.impl: row for row in measure_group(group, request, registry, CPU, FAST)}
+    rows = measured(group, request, registry)
     row = rows["torch:compile"]
     if row.status == "skipped":
         assert "C++ compiler" in row.reasons[0]
