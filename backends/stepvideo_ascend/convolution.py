@@ -20,6 +20,7 @@ from stepvideo_core.ops import (
     PIXEL_UNSHUFFLE_ADD,
     OpImpl,
 )
+from stepvideo_core.ops.slicing import CausalConv3dSlices, frames_per_conv2d
 
 # Known to fail beyond: 2^30 elements in or out (the official port slices from there on) and inputs
 # of 2 GiB (MindSpeed-MM's SafeConv3d).
@@ -42,35 +43,21 @@ def sliced_causal_conv3d(
 ) -> Tensor:
     """The convolution in pieces of at most `max_elements`, each some output frames of one sample.
 
-    A piece is at least one output frame, with the k frames that it reads. Front frames are padded
-    to the first pieces only.
+    Front frames are padded to the first pieces only.
     """
-    batch, in_channels, in_frames, height, width = x_BCTHW.shape
-    out_channels, kernel = weight_OIKKK.shape[0], weight_OIKKK.shape[-1]
-    pad, step = kernel // 2, stride[0]
-    out_frames = (in_frames + front_frames - kernel) // step + 1
-    out_height, out_width = (height - 1) // stride[1] + 1, (width - 1) // stride[2] + 1
-    read = in_channels * height * width
-    written = out_channels * out_height * out_width
-    whole = max((in_frames + front_frames) * read, out_frames * written)
+    pad = weight_OIKKK.shape[-1] // 2
 
     def convolve(piece: Tensor, missing: int) -> Tensor:
         if missing:
             piece = F.pad(piece, (0, 0, 0, 0, missing, 0))
         return F.conv3d(piece.contiguous(), weight_OIKKK, bias_O, stride, padding=(0, pad, pad))
 
-    if batch * whole <= max_elements:
+    slices = CausalConv3dSlices.plan(x_BCTHW, weight_OIKKK, stride, front_frames, max_elements)
+    if slices.whole:
         return convolve(x_BCTHW, front_frames)
-    frames = min((max_elements // read - kernel) // step + 1, max_elements // written)
-    frames = max(frames, 1)
-    out = x_BCTHW.new_empty((batch, out_channels, out_frames, out_height, out_width))
-    for sample in range(batch):
-        for first in range(0, out_frames, frames):
-            last = min(first + frames, out_frames)
-            begin = first * step - front_frames
-            end = (last - 1) * step - front_frames + kernel
-            piece = x_BCTHW[sample : sample + 1, :, max(begin, 0) : max(end, 0)]
-            out[sample : sample + 1, :, first:last] = convolve(piece, max(0, min(end, 0) - begin))
+    out = x_BCTHW.new_empty(slices.out_shape)
+    for piece in slices:
+        piece.of_output(out).copy_(convolve(piece.of_input(x_BCTHW), piece.missing))
     return out
 
 
@@ -96,10 +83,7 @@ def sliced_conv2d(
 ) -> Tensor:
     """The convolution in pieces of whole frames; uneven padding is written out."""
     left, right, top, bottom = padding
-    out_channels, in_channels = weight_OIKK.shape[:2]
-    height, width = x_NCHW.shape[2:]
-    area = (height + top + bottom) * (width + left + right)
-    frames = max(1, max_elements // (max(in_channels, out_channels) * area))
+    frames = frames_per_conv2d(x_NCHW, weight_OIKK, padding, max_elements)
     even = left == right and top == bottom
 
     def convolve(piece: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from stepvideo_core.ops import (
     PIXEL_UNSHUFFLE_ADD,
     OpImpl,
 )
+from stepvideo_core.ops.slicing import CausalConv3dSlices, frames_per_conv2d
 from stepvideo_cuda.toolbox import Toolbox
 
 # cuDNN indexes with 32 bits. The widest decoder layer has 2.76e9 elements, and the official code
@@ -52,49 +53,32 @@ def sliced_causal_conv3d(
     front_frames: int,
     max_elements: int,
 ) -> Tensor:
-    """The convolution in pieces of whole samples or frames of at most `max_elements` elements.
-
-    A frame needs k frames of input, so a piece is never smaller than one output frame.
-    """
-    kernel = weight_OIKKK.shape[-1]
-    pad = kernel // 2
+    """The convolution in pieces of at most `max_elements`: some output frames of one sample."""
+    pad = weight_OIKKK.shape[-1] // 2
     x = x_BCTHW.contiguous(memory_format=torch.channels_last_3d)
-    batch, in_channels, in_frames, height, width = x.shape
-    step = stride[0]
-    frames = (in_frames + front_frames - kernel) // step + 1
-    out_height, out_width = (height - 1) // stride[1] + 1, (width - 1) // stride[2] + 1
 
     def convolve(piece: Tensor) -> Tensor:
         return F.conv3d(piece, weight_OIKKK, bias_O, stride=stride, padding=(0, pad, pad))
 
-    in_frame = in_channels * height * width
-    out_frame = weight_OIKKK.shape[0] * out_height * out_width
-    largest = max(batch * (in_frames + front_frames) * in_frame, batch * frames * out_frame)
+    slices = CausalConv3dSlices.plan(x, weight_OIKKK, stride, front_frames, max_elements)
     with _ieee_products(x.dtype):
-        if largest <= max_elements:
+        if slices.whole:
             out = convolve(F.pad(x, (0, 0, 0, 0, front_frames, 0)) if front_frames else x)
             # On one CPU thread torch answers a 1x1x1 kernel in its default format.
             return out.contiguous(memory_format=torch.channels_last_3d)
-        rows = min(max_elements // out_frame, (max_elements // in_frame - kernel) // step + 1)
-        rows = max(rows, 1)
         out = torch.empty(
-            (batch, weight_OIKKK.shape[0], frames, out_height, out_width),
+            slices.out_shape,
             dtype=x.dtype,
             device=x.device,
             memory_format=torch.channels_last_3d,
         )
-        for sample in range(batch):
-            one = x[sample : sample + 1]
-            for first in range(0, frames, rows):
-                last = min(first + rows, frames)
-                begin = first * step - front_frames
-                end = (last - 1) * step - front_frames + kernel
-                piece = one[:, :, max(begin, 0) : max(end, 0)]
-                if begin < 0:
-                    piece = F.pad(piece, (0, 0, 0, 0, min(end, 0) - begin, 0))
-                    # Padding an empty piece forgets its memory format; else this is a no-op.
-                    piece = piece.contiguous(memory_format=torch.channels_last_3d)
-                out[sample : sample + 1, :, first:last] = convolve(piece)
+        for piece in slices:
+            frames = piece.of_input(x)
+            if piece.missing:
+                frames = F.pad(frames, (0, 0, 0, 0, piece.missing, 0))
+                # Padding an empty piece forgets its memory format; else this is a no-op.
+                frames = frames.contiguous(memory_format=torch.channels_last_3d)
+            piece.of_output(out).copy_(convolve(frames))
         return out
 
 
@@ -120,9 +104,7 @@ def sliced_conv2d(
     """The convolution in pieces of whole frames of at most `max_elements` elements."""
     left, right, top, bottom = padding
     x = x_NCHW.contiguous(memory_format=torch.channels_last)
-    num_frames, in_channels, height, width = x.shape
-    padded = (height + top + bottom) * (width + left + right)
-    rows = max(1, max_elements // (max(in_channels, weight_OIKK.shape[0]) * padded))
+    frames = frames_per_conv2d(x, weight_OIKK, padding, max_elements)
     even = left == right and top == bottom
 
     def convolve(piece: Tensor) -> Tensor:
@@ -131,9 +113,9 @@ def sliced_conv2d(
         return F.conv2d(F.pad(piece, padding), weight_OIKK, bias_O, stride=stride)
 
     with _ieee_products(x.dtype):
-        if num_frames <= rows:
+        if x.shape[0] <= frames:
             return convolve(x)
-        return torch.cat([convolve(piece) for piece in x.split(rows)])
+        return torch.cat([convolve(piece) for piece in x.split(frames)])
 
 
 def conv2d(
