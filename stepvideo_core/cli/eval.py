@@ -23,7 +23,7 @@ from stepvideo_core.cli.console import (
 from stepvideo_core.cli.options import NumericsChoice
 from stepvideo_core.errors import InvalidRequest, RunInterrupted
 
-_WHAT, _VIDEO = "What to measure", "Video"
+_WHAT = "What to measure"
 _DEFAULT_HELD_OUT = 20
 _DEFAULT_CLIPS = 40
 
@@ -99,35 +99,26 @@ def evaluate(
         typer.Option(
             "--seed",
             help="Of the first video; the others have the next ones. Default 1234.",
-            rich_help_panel=_VIDEO,
+            rich_help_panel=options.VIDEO_PANEL,
         ),
     ] = None,
-    frames: Annotated[
-        int | None, typer.Option("--frames", help="1, or a multiple of 17.", rich_help_panel=_VIDEO)
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option("--height", help="Multiple of 16.", rich_help_panel=_VIDEO)
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option("--width", help="Multiple of 16.", rich_help_panel=_VIDEO)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps.", rich_help_panel=_VIDEO)
-    ] = None,
-    cfg_scale: Annotated[
-        float | None, typer.Option("--cfg-scale", help="Guidance.", rich_help_panel=_VIDEO)
-    ] = None,
-    time_shift: Annotated[
-        float | None,
-        typer.Option("--time-shift", help="Shift of the schedule.", rich_help_panel=_VIDEO),
-    ] = None,
+    frames: options.FramesOption = None,
+    height: options.HeightOption = None,
+    width: options.WidthOption = None,
+    steps: options.StepsOption = None,
+    cfg_scale: options.GuidanceOption = None,
+    time_shift: options.TimeShiftOption = None,
     negative_prompt: Annotated[
         str | None,
-        typer.Option("--negative-prompt", help="'' switches it off.", rich_help_panel=_VIDEO),
+        typer.Option(
+            "--negative-prompt", help="'' switches it off.", rich_help_panel=options.VIDEO_PANEL
+        ),
     ] = None,
     positive_suffix: Annotated[
         str | None,
-        typer.Option("--positive-suffix", help="'' switches it off.", rich_help_panel=_VIDEO),
+        typer.Option(
+            "--positive-suffix", help="'' switches it off.", rich_help_panel=options.VIDEO_PANEL
+        ),
     ] = None,
     output: Annotated[
         Path | None,

@@ -127,6 +127,30 @@ NumericsOption = Annotated[
         "included.",
     ),
 ]
+VIDEO_PANEL = "Video"
+FramesOption = Annotated[
+    int | None,
+    typer.Option("--frames", help="1, or a multiple of 17.", rich_help_panel=VIDEO_PANEL),
+]
+HeightOption = Annotated[
+    int | None, typer.Option("--height", help="Multiple of 16.", rich_help_panel=VIDEO_PANEL)
+]
+WidthOption = Annotated[
+    int | None, typer.Option("--width", help="Multiple of 16.", rich_help_panel=VIDEO_PANEL)
+]
+StepsOption = Annotated[
+    int | None, typer.Option("--steps", help="Denoising steps.", rich_help_panel=VIDEO_PANEL)
+]
+GuidanceOption = Annotated[
+    float | None,
+    typer.Option(
+        "--cfg-scale", help="Guidance; 1 runs a single branch.", rich_help_panel=VIDEO_PANEL
+    ),
+]
+TimeShiftOption = Annotated[
+    float | None,
+    typer.Option("--time-shift", help="Shift of the schedule.", rich_help_panel=VIDEO_PANEL),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 

@@ -31,7 +31,7 @@ from stepvideo_core.errors import InvalidRequest
 from stepvideo_core.prompts import JSON_LINES, PromptLine, read_prompts
 from stepvideo_core.request import Choices
 
-_VIDEO, _OUTPUT, _MEMORY = "Video", "Output", "Memory"
+_OUTPUT, _MEMORY = "Output", "Memory"
 
 
 def run(
@@ -69,41 +69,27 @@ def run(
             "--motion-score", help="How much moves, image-to-video: 2 calm, 20 strong. Default 5."
         ),
     ] = None,
-    frames: Annotated[
-        int | None,
-        typer.Option("--frames", help="1, or a multiple of 17.", rich_help_panel=_VIDEO),
-    ] = None,
-    height: Annotated[
-        int | None, typer.Option("--height", help="Multiple of 16.", rich_help_panel=_VIDEO)
-    ] = None,
-    width: Annotated[
-        int | None, typer.Option("--width", help="Multiple of 16.", rich_help_panel=_VIDEO)
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option("--steps", help="Denoising steps.", rich_help_panel=_VIDEO)
-    ] = None,
-    cfg_scale: Annotated[
-        float | None,
-        typer.Option(
-            "--cfg-scale", help="Guidance; 1 runs a single branch.", rich_help_panel=_VIDEO
-        ),
-    ] = None,
-    time_shift: Annotated[
-        float | None,
-        typer.Option("--time-shift", help="Shift of the schedule.", rich_help_panel=_VIDEO),
-    ] = None,
+    frames: options.FramesOption = None,
+    height: options.HeightOption = None,
+    width: options.WidthOption = None,
+    steps: options.StepsOption = None,
+    cfg_scale: options.GuidanceOption = None,
+    time_shift: options.TimeShiftOption = None,
     seed: Annotated[
         int | None,
         typer.Option(
             "--seed",
             help="Same seed, same noise, on every device. Default 1234.",
-            rich_help_panel=_VIDEO,
+            rich_help_panel=options.VIDEO_PANEL,
         ),
     ] = None,
     seeds: Annotated[
         str | None,
         typer.Option(
-            "--seeds", metavar="N,N,...", help="A video for each.", rich_help_panel=_VIDEO
+            "--seeds",
+            metavar="N,N,...",
+            help="A video for each.",
+            rich_help_panel=options.VIDEO_PANEL,
         ),
     ] = None,
     num_seeds: Annotated[
@@ -112,7 +98,7 @@ def run(
             "--num-seeds",
             min=1,
             help="So many videos of each prompt, with seeds that count up from --seed.",
-            rich_help_panel=_VIDEO,
+            rich_help_panel=options.VIDEO_PANEL,
         ),
     ] = None,
     latents: Annotated[
@@ -120,7 +106,7 @@ def run(
         typer.Option(
             "--latents",
             help="Initial noise: a safetensors file with `latents` [1, F, C, h, w].",
-            rich_help_panel=_VIDEO,
+            rich_help_panel=options.VIDEO_PANEL,
         ),
     ] = None,
     output: Annotated[
