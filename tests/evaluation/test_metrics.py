@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 
 from stepvideo_eval.distance import distances, diversity, nearest, thumbnail
-from stepvideo_eval.novelty import compare
+from stepvideo_eval.novelty import compare, learnt_thumbnails
 from stepvideo_eval.temporal import smoothness
+from stepvideo_training.clips import WorldClips
+from stepvideo_training.latent_set import transformer_samples
+from stepvideo_training.settings import DataSettings
 
 
 def noise(shape: tuple[int, ...], seed: int) -> Tensor:
@@ -75,3 +78,17 @@ def test_copies_are_found() -> None:
     assert copied["ratio"] < 0.05 and copied["closer_than_every_control"] == 5
     new = compare(list(fresh), list(unseen), training)
     assert 0.8 < new["ratio"] < 1.25 and new["closer_than_every_control"] < 3
+
+
+def test_what_a_model_learnt_from_is_drawn_again() -> None:
+    data = {"source": "world", "num_frames": 5, "height": 32, "width": 48}
+    note = {"config": {"seed": 3, "data": data, "dit": {"num_clips": 4}}}
+    found = learnt_thumbnails(note, 10)
+    assert found is not None
+    *_, last = thumbnails = list(found)
+    assert len(thumbnails) == 4
+    clip = WorldClips(DataSettings(**data)).training_clip(transformer_samples(3, 4)[3])
+    frames = ((clip.video_TCHW + 1) / 2 * 255).permute(0, 2, 3, 1).round().byte()
+    assert torch.equal(last, thumbnail(frames))
+    assert compare([last + 1e-4], [torch.rand_like(last)], thumbnails)["ratio"] < 0.01
+    assert learnt_thumbnails({"config": note["config"] | {"data": {"source": "folder"}}}, 1) is None

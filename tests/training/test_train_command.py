@@ -13,6 +13,7 @@ from stepvideo_core.checkpoints.layout import CheckpointLayout
 from stepvideo_core.cli.app import app
 from stepvideo_core.config import TINY
 from stepvideo_core.pipeline import StepVideoPipeline
+from stepvideo_eval.novelty import learnt_thumbnails
 from stepvideo_training.checkpoint import read_snapshot, snapshot_files
 from stepvideo_training.recipes import averages
 
@@ -58,6 +59,8 @@ def test_from_nothing_to_a_model_that_runs(tmp_path: Path) -> None:
     assert layout.is_trained
     assert layout.config == TINY
     assert layout.settings["training"]["steps"] == {"vae": 1, "text": 1, "dit": 1}
+    learnt = learnt_thumbnails(layout.settings["training"], count=99)
+    assert learnt is not None and len(list(learnt)) == 4
     assert sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file()) < 20e6
     # What is written is the average, rounded to bfloat16.
     trained = averages(read_snapshot(snapshot_files(folder / "dit")[0]), "transformer.")

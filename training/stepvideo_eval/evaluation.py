@@ -18,7 +18,7 @@ from stepvideo_core.video import check_output
 from stepvideo_core.video.record import to_json
 from stepvideo_eval.clips import Clip, Size, Unusable, held_out_clips, read_clip, video_files
 from stepvideo_eval.generate import VIDEOS, Generation, Sample
-from stepvideo_eval.novelty import compare, control_thumbnails, training_thumbnails
+from stepvideo_eval.novelty import compare, control_thumbnails, drawn_thumbnails, learnt_thumbnails
 from stepvideo_eval.reconstruct import reconstruct, summary
 from stepvideo_eval.request import (
     HELD_OUT,
@@ -160,20 +160,28 @@ class Evaluation:
 
     def _unconditional(self) -> dict[str, Any]:
         results, common = self._common(self.unprompted, self._unprompted_folder)
-        world, seed, count = self.request.world, self.request.seed, self.request.references
+        world, count = self.request.world, self.request.references
+        training = self.pipe.layout.settings.get("training")
+        references = learnt_thumbnails(training, count) if training else None
+        source = "drawn" if references is None else "learnt"
+        if references is None:
+            references = drawn_thumbnails(count, world, self.request.seed, self._size)
+        seen = 0
         with self.log.stage("compare", count, "clips") as advance:
 
-            def references() -> Iterator[Tensor]:
-                for reference in training_thumbnails(count, world, seed, self._size):
+            def counted() -> Iterator[Tensor]:
+                nonlocal seen
+                for reference in references:
                     yield reference
+                    seen += 1
                     advance(1)
 
             novelty = compare(
                 [each.thumbnail for each in results],
                 control_thumbnails(world, self._size),
-                references(),
+                counted(),
             )
-        novelty = {"references": count, **novelty}
+        novelty = {"references": seen, "references_are": source, **novelty}
         return {**common, "novelty": novelty, "results": [each.as_json() for each in results]}
 
     def _reconstruction(self, source: str) -> dict[str, Any]:

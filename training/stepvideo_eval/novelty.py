@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,9 @@ from torch import Tensor
 from stepvideo_eval.clips import Size, held_out_clips
 from stepvideo_eval.distance import nearest, thumbnail
 from stepvideo_eval.prompts import WORLDS
+from stepvideo_training.clips import WorldClips
+from stepvideo_training.latent_set import transformer_samples
+from stepvideo_training.settings import DataSettings
 from stepvideo_world.render import render
 from stepvideo_world.split import training_scene
 
@@ -19,12 +22,31 @@ NUM_CONTROLS = 200
 _CONTROL_SEED = 10**6
 
 
-def training_thumbnails(count: int, world: str, seed: int, size: Size) -> Iterator[Tensor]:
-    """Thumbnails of clips drawn from the world's training half."""
+def learnt_thumbnails(training: Mapping[str, Any], count: int) -> Iterator[Tensor] | None:
+    """Thumbnails of the first clips that a model's transformer was really trained on.
+
+    training: the note that training leaves in a model's `stepvideo.json`. None if the clips were
+    not of the procedural world, so that they cannot be drawn again.
+    """
+    config = training["config"]
+    data = DataSettings(**config["data"])
+    if data.source != "world":
+        return None
+    samples = transformer_samples(config["seed"], min(count, config["dit"]["num_clips"]))
+    clips = WorldClips(data)
+    return (thumbnail(_pixels(clips.training_clip(sample).video_TCHW)) for sample in samples)
+
+
+def drawn_thumbnails(count: int, world: str, seed: int, size: Size) -> Iterator[Tensor]:
+    """Thumbnails of clips drawn afresh from the world's training half."""
     distribution = size.of(WORLDS[world])
     rng = np.random.default_rng(seed)
     for _ in range(count):
         yield thumbnail(torch.from_numpy(render(training_scene(rng, distribution))))
+
+
+def _pixels(video_TCHW: Tensor) -> Tensor:
+    return ((video_TCHW + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def control_thumbnails(world: str, size: Size, count: int = NUM_CONTROLS) -> list[Tensor]:

@@ -18,6 +18,9 @@ from stepvideo_core.models.vae import VideoVAE
 from stepvideo_training.clips import ClipSource
 from stepvideo_training.randomness import SampleRandom
 
+# In place of a step: the clips are drawn before the first.
+_STREAM = 1
+
 
 @dataclass(frozen=True)
 class LatentSet:
@@ -29,6 +32,11 @@ class LatentSet:
 
     def __len__(self) -> int:
         return len(self.captions)
+
+
+def transformer_samples(seed: int, count: int) -> list[SampleRandom]:
+    """The samples whose clips the transformer learns from, or is watched with: one set each."""
+    return [SampleRandom(seed, _STREAM, index) for index in range(count)]
 
 
 @torch.no_grad()

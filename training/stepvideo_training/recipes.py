@@ -25,12 +25,11 @@ from stepvideo_training.checkpoint import Snapshot, load_snapshot
 from stepvideo_training.clips import ClipSource, WorldClips
 from stepvideo_training.dit_task import DiTTask
 from stepvideo_training.folder_clips import FolderClips
-from stepvideo_training.latent_set import LatentSet, encode_clips
+from stepvideo_training.latent_set import LatentSet, encode_clips, transformer_samples
 from stepvideo_training.log import Observer, TrainingLog
 from stepvideo_training.loop import Task, Trainer
 from stepvideo_training.operators import training_plan
 from stepvideo_training.processes import Processes
-from stepvideo_training.randomness import SampleRandom
 from stepvideo_training.settings import RunSettings, Stage, TrainingConfig
 from stepvideo_training.text_encoders import TextEncoders
 from stepvideo_training.text_task import TextTask
@@ -40,7 +39,6 @@ from stepvideo_training.vae_task import VAETask
 Part = Literal["vae", "text", "dit"]
 PARTS: tuple[Part, ...] = get_args(Part)
 _CAPTIONS_PER_CLIP = 8
-_HELD_OUT_STEP = 1
 """The `step` of samples that are drawn for a set rather than for a step of training."""
 
 
@@ -174,7 +172,7 @@ class Workshop:
             return encode_clips(
                 vae,
                 clips,
-                [SampleRandom(self.config.seed, _HELD_OUT_STEP, index) for index in range(count)],
+                transformer_samples(self.config.seed, count),
                 held_out=held_out,
                 device=device,
                 cache=self.folder / "latents" / f"{name}.safetensors",
