@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+
+from stepvideo_training.processes import full_tensor, local, own_part
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Of the Newton-Schulz step a X + b (X X') X + c (X X')^2 X: steep at 0, within 0.7-1.2 at 1."""
@@ -85,13 +86,11 @@ class Muon:
         momentum = self._first[name]
         momentum.lerp_(grad, 1 - self.settings.momentum)
         nesterov = grad.lerp(momentum, self.settings.momentum)
-        full = nesterov.full_tensor() if isinstance(nesterov, DTensor) else nesterov
+        full = full_tensor(nesterov)
         matrix = orthogonalise(full.flatten(1))
         update = (matrix * (_ADAMW_RMS * max(matrix.shape) ** 0.5)).view(full.shape)
         update = update.to(parameter.dtype)
-        if isinstance(parameter, DTensor):
-            update = distribute_tensor(update, parameter.device_mesh, parameter.placements)
-        parameter.add_(update, alpha=-rate)
+        local(parameter).add_(own_part(parameter, update), alpha=-rate)
 
     def _adamw(self, name: str, parameter: Tensor, grad: Tensor, rate: float) -> None:
         settings = self.settings

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,23 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
+def own_part(tensor: Tensor, full: Tensor) -> Tensor:
+    """Of a full tensor that every process has, what this one holds of `tensor`; nothing is sent."""
+    if not isinstance(tensor, DTensor):
+        return full
+    (placement,) = tensor.placements
+    assert isinstance(placement, Shard), placement
+    pieces = full.chunk(tensor.device_mesh.size(), placement.dim)
+    rank = tensor.device_mesh.get_local_rank()
+    return pieces[rank] if rank < len(pieces) else full.narrow(placement.dim, 0, 0)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this process holds, in the same memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 @torch.no_grad()
 def copy_into(target: Tensor, full: Tensor) -> None:
     """Put the values of a full tensor into one that may be sharded."""
-    if isinstance(target, DTensor):
-        full = distribute_tensor(
-            full.to(target.device, target.dtype), target.device_mesh, target.placements
-        )
-    target.copy_(full)
+    local(target).copy_(own_part(target, full))
