@@ -1,4 +1,4 @@
-"""Build the wheel, install it into an environment of its own and use it outside the checkout."""
+"""Build the wheel, install it into an environment of its own and make a video with it."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def main() -> None:
         (site / "dependencies.pth").write_text("\n".join(own) + "\n")
         program = PROGRAM.format(foreign=FOREIGN, root=str(ROOT))
         subprocess.run([python, "-I", "-c", program], check=True, cwd=work)
-        command = [python, "-I", "-m", "stepvideo_core.cli", "--version"]
-        subprocess.run(command, check=True, cwd=work)
+        command = [python, "-I", "-m", "stepvideo_core.cli", "run", "a red circle moves right"]
+        subprocess.run([*command, "-o", "v.mp4"], check=True, cwd=work)
+        assert (work / "v.mp4").stat().st_size > 0
         names = ", ".join(sorted(packages))
         sys.stdout.write(f"{wheel.name} works outside the checkout: {names}\n")
 

@@ -6,9 +6,8 @@ import os
 import sys
 from pathlib import Path
 
-from stepvideo_core.checkpoints.untrained import write_untrained
 from stepvideo_core.config import PRESETS
-from stepvideo_core.errors import CheckpointError, OutputError
+from stepvideo_core.errors import CheckpointError
 
 TINY = "tiny"
 SHIPPED_TINY = Path(__file__).parents[1] / "bundled" / TINY
@@ -16,10 +15,9 @@ SHIPPED_TINY = Path(__file__).parents[1] / "bundled" / TINY
 
 
 def resolve_model(model: str | Path) -> Path:
-    """The folder of a model: a path as it is, or the bundled `tiny`.
+    """The folder of a model: a path as it is, or the `tiny` that ships with stepvideo.
 
-    From a checkout without the trained weights, an untrained `tiny` is written once to the user's
-    cache folder; its `stepvideo.json` says that it is untrained, and so does every run.
+    Raises CheckpointError for the name of a preset that does not ship.
     """
     if str(model) != TINY:
         path = Path(model).expanduser()
@@ -29,18 +27,12 @@ def resolve_model(model: str | Path) -> Path:
                 "downloaded checkpoint"
             )
         return path
-    if (SHIPPED_TINY / "stepvideo.json").is_file():
-        return SHIPPED_TINY
-    target = cache_folder() / "tiny-untrained-2"
-    marker = target / "stepvideo.json"
-    if not marker.is_file():
-        try:
-            write_untrained(target)
-        except OutputError:
-            # Another process may have written it in the meantime; the folder appears at once.
-            if not marker.is_file():
-                raise
-    return target
+    return SHIPPED_TINY
+
+
+def model_name(root: Path) -> str:
+    """What a report calls the model in a folder: `tiny` for the one that ships, else the path."""
+    return TINY if root.resolve() == SHIPPED_TINY.resolve() else str(root.resolve())
 
 
 def cache_folder() -> Path:

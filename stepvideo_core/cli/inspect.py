@@ -14,17 +14,18 @@ from stepvideo_core.cli.console import print_json, print_table, stderr
 
 
 def inspect(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint folder.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A checkpoint folder, or tiny.")],
     json_output: options.JsonOption = False,
 ) -> None:
     """Show files, sizes, dtypes, and every tensor that is missing, left over or misshapen.
 
     Reads headers only, so a 100 GB checkpoint takes seconds. Exits with 2 if it would not load.
     """
+    from stepvideo_core.checkpoints.bundled import resolve_model
     from stepvideo_core.checkpoints.inspection import inspect_checkpoint
     from stepvideo_core.memory.units import format_bytes
 
-    report = inspect_checkpoint(folder)
+    report = inspect_checkpoint(resolve_model(folder))
     if json_output:
         print_json(report.as_json())
         raise typer.Exit(0 if report.ok else 2)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from stepvideo_core.checkpoints.bundled import SHIPPED_TINY
 from stepvideo_core.ops import CONTRACTS
 from stepvideo_core.testing import CASES
 
@@ -185,14 +186,10 @@ def test_bench_model(cli: Cli, tmp_path: Path) -> None:
     assert "--preset 'x'" in cli("bench", "model", "--preset", "x").complaint
 
 
-def test_the_default_model_is_made_once(
-    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEPVIDEO_CACHE", str(tmp_path))
+def test_the_default_model_ships_and_is_trained(cli: Cli, tmp_path: Path) -> None:
     done = cli("run", "a", "--dry-run", "--json", "--output", tmp_path / "v.mp4")
     assert done.code == 0
-    assert done.json["trained"] is False
-    marker = tmp_path / "tiny-untrained-2" / "stepvideo.json"
-    before = marker.stat().st_mtime_ns
-    assert cli("plan").code == 0
-    assert marker.stat().st_mtime_ns == before
+    assert done.json["trained"] is True
+    files = [path for path in SHIPPED_TINY.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 20e6
+    assert cli("inspect", "tiny").code == 0

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from stepvideo_core.checkpoints.bundled import model_name
 from stepvideo_core.checkpoints.files import atomic_path
 from stepvideo_core.errors import InvalidRequest
 from stepvideo_core.fingerprint import weights_digest
@@ -109,7 +110,7 @@ class Evaluation:
         pipe = self.pipe
         return {
             "format": FORMAT,
-            "model": str(pipe.layout.root.resolve()),
+            "model": model_name(pipe.layout.root),
             "fingerprint": self._weights,
             "trained": pipe.layout.is_trained,
             "world": self.request.world,
