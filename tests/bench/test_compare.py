@@ -21,7 +21,7 @@ from stepvideo_bench.compare import (
     parse_threshold,
 )
 from stepvideo_bench.revisions import is_revision, pooled, unpack
-from stepvideo_bench.rows import OpsRecord
+from stepvideo_bench.rows import OpsRecord, read_any
 from stepvideo_core.errors import InvalidRequest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,6 +81,17 @@ def test_a_machine_that_slowed_down_itself_is_no_verdict(record: dict[str, Any])
     assert report.slower == ()
     assert report.drift == pytest.approx(0.3, abs=0.05)
     assert "the machine was not the same" in report.notes[0]
+
+
+def test_two_real_runs_agree_within_their_intervals() -> None:
+    """The committed record and the same run a little later on the quiet machine."""
+    folder = ROOT / "benchmarks" / "results" / "ops"
+    name = "cpu-epyc-2core.json"
+    report = compare_records(read_any(folder / name), read_any(folder / "repeated" / name), 0.05)
+    assert len(report.comparisons) > 150
+    outside = [row.row for row in report.comparisons if not row.low <= 1 <= row.high]
+    assert outside == []
+    assert report.slower == ()
 
 
 @settings(max_examples=40, deadline=None)
