@@ -1,7 +1,7 @@
 """Measuring groups of `bench ops`: everything is tried once, then timed in passes over all of it.
 
 The samples of a row that follow one another share whatever else the machine does at that moment,
-so they say nothing about the next run. One sample per pass, minutes apart, does.
+so they say nothing about the next run. Samples of different passes lie seconds apart.
 """
 
 from __future__ import annotations
