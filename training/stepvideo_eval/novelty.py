@@ -16,6 +16,7 @@ from stepvideo_training.clips import WorldClips
 from stepvideo_training.latent_set import transformer_samples
 from stepvideo_training.settings import DataSettings
 from stepvideo_world.render import render
+from stepvideo_world.scene import Scene
 from stepvideo_world.split import training_scene
 
 NUM_CONTROLS = 200
@@ -34,7 +35,7 @@ def learnt_thumbnails(training: Mapping[str, Any], count: int) -> Iterator[Tenso
         return None
     samples = transformer_samples(config["seed"], min(count, config["dit"]["num_clips"]))
     clips = WorldClips(data)
-    return (thumbnail(_pixels(clips.training_clip(sample).video_TCHW)) for sample in samples)
+    return (_thumbnail(clips.training_scene(sample)) for sample in samples)
 
 
 def drawn_thumbnails(count: int, world: str, seed: int, size: Size) -> Iterator[Tensor]:
@@ -42,11 +43,11 @@ def drawn_thumbnails(count: int, world: str, seed: int, size: Size) -> Iterator[
     distribution = size.of(WORLDS[world])
     rng = np.random.default_rng(seed)
     for _ in range(count):
-        yield thumbnail(torch.from_numpy(render(training_scene(rng, distribution))))
+        yield _thumbnail(training_scene(rng, distribution))
 
 
-def _pixels(video_TCHW: Tensor) -> Tensor:
-    return ((video_TCHW + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+def _thumbnail(scene: Scene) -> Tensor:
+    return thumbnail(torch.from_numpy(render(scene)))
 
 
 def control_thumbnails(world: str, size: Size, count: int = NUM_CONTROLS) -> list[Tensor]:

@@ -14,6 +14,7 @@ from stepvideo_training.settings import DataSettings
 from stepvideo_world.grammar import caption
 from stepvideo_world.render import render
 from stepvideo_world.sample import TINY, WORLD, Distribution
+from stepvideo_world.scene import Scene
 from stepvideo_world.split import held_out_scene, training_scene
 from stepvideo_world.words import LANGUAGES
 
@@ -49,14 +50,16 @@ class WorldClips:
         self._captions_per_clip = captions_per_clip
 
     def training_clip(self, sample: SampleRandom) -> Clip:
-        return self._clip(sample, held_out=False)
+        return self._clip(sample, self.training_scene(sample))
 
     def held_out_clip(self, sample: SampleRandom) -> Clip:
-        return self._clip(sample, held_out=True)
+        return self._clip(sample, held_out_scene(sample.numpy(SCENE), self.distribution))
 
-    def _clip(self, sample: SampleRandom, *, held_out: bool) -> Clip:
-        draw = held_out_scene if held_out else training_scene
-        scene = draw(sample.numpy(SCENE), self.distribution)
+    def training_scene(self, sample: SampleRandom) -> Scene:
+        """What the training clip of a sample shows."""
+        return training_scene(sample.numpy(SCENE), self.distribution)
+
+    def _clip(self, sample: SampleRandom, scene: Scene) -> Clip:
         rng = sample.numpy(CAPTION)
         texts = tuple(
             caption(scene, LANGUAGES[i % len(LANGUAGES)], rng)
