@@ -23,7 +23,7 @@ def resolve_model(model: str | Path) -> Path:
         path = Path(model).expanduser()
         if not path.is_dir() and str(model) in PRESETS:
             raise CheckpointError(
-                f"--model {model}: only {TINY!r} ships with stepvideo; give the folder of the "
+                f"model {model}: only {TINY!r} ships with stepvideo; give the folder of the "
                 "downloaded checkpoint"
             )
         return path
